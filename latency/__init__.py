@@ -1,0 +1,1 @@
+"""Statements about time and the measurements that prove them."""

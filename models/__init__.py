@@ -1,0 +1,1 @@
+"""Mathematics and networks of stemrack; knows no device, thread, socket or clock."""

@@ -1,0 +1,1 @@
+"""Runners: one network step, one engine each."""

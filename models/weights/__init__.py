@@ -1,0 +1,1 @@
+"""Weights that stemrack ships, each with a manifest and a model card."""

@@ -1,0 +1,1 @@
+"""The host: files, resampling, the separation path and the command line."""
