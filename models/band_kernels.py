@@ -10,7 +10,7 @@ from .jit import njit
 
 @njit
 def features_into(X: np.ndarray, starts: np.ndarray, gain: float, out: np.ndarray) -> None:
-    """Write what the network hears of each frame; equal to `bands.band_features`.
+    """Write what the network hears of each frame; equal to `band_features.band_features`.
 
     Shape: X (2, k, F) complex64, starts (K + 1,) first bin of each band and F at the end,
     out (k, 3 K) float32: left levels, right levels, correlations.  gain maps |X| of a full-scale sine to 1.

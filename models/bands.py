@@ -1,4 +1,4 @@
-"""Bands: neighbouring bins that share one mask value, and what a network hears of a spectrum.
+"""Bands: neighbouring bins that share one mask value.
 
 A layout is a list of runs of equally wide bands, so that every sum over a band is a reshape and every
 spreading back is a repeat: no gathers, the same on CPU, CUDA and in training.
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from .errors import SpecError
 
@@ -51,28 +50,9 @@ class BandLayout:
         return np.concatenate([np.full(count, width) for count, width in self.runs])
 
     @cached_property
-    def band_of_bin(self) -> np.ndarray:
-        """Band index of every bin, int64 (n_bins,)."""
-        return np.repeat(np.arange(self.n_bands), self.widths)
-
-    def sum(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the sum over each band.  Shape: (..., n_bins) -> (..., n_bands)."""
-        if x.shape[-1] != self.n_bins:
-            raise SpecError(f"the layout covers {self.n_bins} bins, the spectrum has {x.shape[-1]}")
-        parts, start = [], 0
-        for count, width in self.runs:
-            part = x[..., start : start + count * width]
-            parts.append(part if width == 1 else part.unflatten(-1, (count, width)).sum(-1))
-            start += count * width
-        return torch.cat(parts, dim=-1)
-
-    def spread(self, x: torch.Tensor) -> torch.Tensor:
-        """Return each band's value at each of its bins.  Shape: (..., n_bands) -> (..., n_bins)."""
-        parts, start = [], 0
-        for count, width in self.runs:
-            parts.append(x[..., start : start + count].repeat_interleave(width, dim=-1))
-            start += count
-        return torch.cat(parts, dim=-1)
+    def starts(self) -> np.ndarray:
+        """First bin of every band, and n_bins at the end, int64 (n_bands + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.widths)])
 
 
 def proportional_bands(n_bins: int, share: float = 0.01, top_bin: int | None = None) -> BandLayout:
@@ -100,24 +80,3 @@ def proportional_bands(n_bins: int, share: float = 0.01, top_bin: int | None = N
     if start < n_bins:
         runs.append((1, n_bins - start))
     return BandLayout(runs=tuple(runs))
-
-
-def band_features(X: torch.Tensor, layout: BandLayout) -> torch.Tensor:
-    """Return what the network hears of a stereo spectrum: two log levels and one correlation a band.
-
-    level_c = log(1 + 1000 sqrt(mean |X_c|^2)),  corr = Re sum X_L conj X_R / sqrt(E_L E_R)
-    Shape: X (..., 2, frame, bin) complex -> (..., frame, 3 * n_bands), order left, right, correlation.
-    Units: |X| = 1 for a full-scale sine.
-    """
-    energy = layout.sum(X.real.square() + X.imag.square())
-    left, right = X[..., 0, :, :], X[..., 1, :, :]
-    cross = layout.sum(left.real * right.real + left.imag * right.imag)
-    return features_from_sums(energy, cross, layout)
-
-
-def features_from_sums(energy: torch.Tensor, cross: torch.Tensor, layout: BandLayout) -> torch.Tensor:
-    """Return `band_features` from band sums: energy (..., 2, frame, band), cross (..., frame, band)."""
-    widths = torch.as_tensor(layout.widths, dtype=energy.dtype, device=energy.device)
-    level = torch.log1p(COMPRESSION * torch.sqrt(energy / widths))
-    both = (energy[..., 0, :, :] + CORRELATION_FLOOR) * (energy[..., 1, :, :] + CORRELATION_FLOOR)
-    return torch.cat([level[..., 0, :, :], level[..., 1, :, :], cross * torch.rsqrt(both)], dim=-1)

@@ -11,9 +11,9 @@ from typing import Any
 
 from .bands import BandLayout, proportional_bands
 from .errors import SpecError
+from .network_configs import XumxConfig
 from .stems import MODEL_RATE_HZ
-from .stft import WindowPair
-from .xumx import XumxConfig
+from .windows import WindowPair
 
 FEATURES_PER_BAND = 3
 """Left level, right level, correlation: see `bands.band_features`."""

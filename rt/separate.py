@@ -21,7 +21,7 @@ from ..models.overlap_add import frame_into, frame_tail, overlap_add_into, overl
 from ..models.profiles import Profile, load_profile
 from ..models.runners.interleaved import InterleavedRunner, Runner
 from ..models.stems import N_STEMS
-from ..models.wiener import WienerState, forgetting_factor, stream_scale, wiener_frames
+from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
 from .errors import ConfigError
 
 RUNNERS = ("auto", "onnx-cpu", "torch-cpu")
@@ -68,7 +68,7 @@ class Separator:
         self.hop, self.latency_samples = w.hop, w.latency_samples
         self._analysis = w.analysis.astype(np.float32)
         self._synthesis = w.synthesis.astype(np.float32)
-        self._starts = np.concatenate([[0], np.cumsum(profile.bands.widths)])
+        self._starts = profile.bands.starts
         self._gain = 1.0 / w.sine_magnitude
         self._decay = forgetting_factor(profile.forget_s, w.hop)
         self._scale = stream_scale(w)

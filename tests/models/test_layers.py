@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from contract import check_streaming
+
 from stemrack.models.errors import SpecError, StreamingError
 from stemrack.models.layers import Interleaved, Recurrent
 

@@ -3,6 +3,7 @@
 from importlib import resources
 
 import pytest
+
 from stemrack.models.errors import SpecError
 from stemrack.models.profiles import load_profile, parse_profile, profile_names
 

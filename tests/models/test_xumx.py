@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from contract import check_streaming
+
 from stemrack.models.errors import SpecError
-from stemrack.models.xumx import Xumx, XumxConfig
+from stemrack.models.network_configs import XumxConfig
+from stemrack.models.xumx import Xumx
 
 SMALL = XumxConfig(
     n_in_channels=1, n_in_bins=30, n_out_bins=10, hidden=8, n_layers=2, directions=1, head="softmax"
