@@ -63,7 +63,7 @@ def proportional_bands(n_bins: int, share: float = 0.01, top_bin: int | None = N
 
     >>> layout = proportional_bands(2049, 0.01, 1487)
     >>> layout.n_bins, layout.n_bands
-    (2049, 423)
+    (2049, 426)
     """
     top = n_bins if top_bin is None else top_bin
     if not 0 < top <= n_bins or not 0 < share < 1:

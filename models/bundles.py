@@ -1,9 +1,10 @@
-"""Weights on disk: found by profile, checked against their manifest, loaded into a network."""
+"""Weights on disk: found by profile, checked against their manifest, loaded into a network, written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from .errors import WeightsError
 from .profiles import Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a cached graph needs none of it
+    from torch import nn
+
     from .xumx import Xumx
 
 
@@ -66,3 +69,27 @@ def load_xumx(profile: Profile, path: Path) -> Xumx:
         )
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     return network.eval()
+
+
+def write_weights(path: Path, network: nn.Module, manifest: dict[str, Any]) -> None:
+    """Write a network as float16 safetensors with its manifest (JSON) beside it.
+
+    Raises: WeightsError for a value that float16 cannot hold.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, value in network.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        small = value.detach().cpu().to(torch.float16)
+        if not torch.isfinite(small).all():
+            raise WeightsError(f"{name} has values beyond float16 (largest {value.abs().max():.3g})")
+        tensors[name] = small.contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished)
+    manifest = {**manifest, "sha256": hashlib.sha256(unfinished.read_bytes()).hexdigest()}
+    os.replace(unfinished, path)
+    path.with_suffix(".json").write_text(json.dumps(manifest, indent=1) + "\n")

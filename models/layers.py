@@ -37,7 +37,7 @@ class Recurrent(nn.LSTM):
 
     def init_state(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return zeroed hidden and cell state, each (layer, batch, width)."""
-        weight = self.weight_hh_l0
+        weight = self.get_parameter("weight_hh_l0")
         shape = (self.num_layers, batch, self.hidden_size)
         return weight.new_zeros(shape), weight.new_zeros(shape)
 

@@ -77,7 +77,7 @@ class Xumx(nn.Module):
         four scaled copies of its input.
         """
         c = self.config
-        weight = self.affine1[0].weight.view(N_STEMS, c.hidden, c.n_in_channels, c.n_in_bins)
+        weight = self.get_parameter("affine1.0.weight").view(N_STEMS, c.hidden, c.n_in_channels, c.n_in_bins)
         weight = weight * self.input_scale.view(N_STEMS, 1, 1, c.n_in_bins)
         bias = (weight * self.input_means.view(N_STEMS, 1, 1, c.n_in_bins)).sum((2, 3))
         return weight.reshape(N_STEMS * c.hidden, -1), bias.reshape(-1)

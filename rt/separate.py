@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,12 @@ from ..models.runners.interleaved import InterleavedRunner, Runner
 from ..models.stems import N_STEMS
 from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
 from .errors import ConfigError
+
+if TYPE_CHECKING:  # torch would come with it
+    from ..models.runners.step_graph import XumxStep
+
+FFT: Any = np.fft
+"""numpy's own, in single precision where it is given that (which its annotations do not know)."""
 
 RUNNERS = ("auto", "onnx-cpu", "torch-cpu")
 PIECE_FRAMES = 64
@@ -88,33 +94,33 @@ class Separator:
             network=self.runner.init_state(),
         )
 
-    def step(self, x: np.ndarray, state: SeparatorState) -> np.ndarray:
-        """Return the next hop of the stems (4, 2, hop), delayed by `latency_samples`; updates the state."""
+    def step(self, x: np.ndarray, state: SeparatorState) -> tuple[np.ndarray, SeparatorState]:
+        """Return the stems of the next hops, delayed by `latency_samples`, and the state updated in place."""
         out = np.empty((N_STEMS, 2, x.shape[-1]), np.float32)
         for start in range(0, x.shape[-1], self.hop):
             stop = start + self.hop
             self._frames(x[:, start:stop], state, out[:, :, start:stop])
-        return out
+        return out, state
 
-    def run(self, x: np.ndarray, state: SeparatorState) -> np.ndarray:
+    def run(self, x: np.ndarray, state: SeparatorState) -> tuple[np.ndarray, SeparatorState]:
         """Return what `step` returns (to 1e-4), many hops at once and so faster."""
         out = np.empty((N_STEMS, 2, x.shape[-1]), np.float32)
         piece = PIECE_FRAMES * self.hop
         for start in range(0, x.shape[-1], piece):
             stop = min(start + piece, x.shape[-1])
             self._frames(x[:, start:stop], state, out[:, :, start:stop])
-        return out
+        return out, state
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the time-aligned stems of a whole signal of whole hops."""
         state = self.init_state()
-        late = self.run(x, state)
+        late, _ = self.run(x, state)
         return np.concatenate([late[..., self.latency_samples :], self.flush(state)], axis=-1)
 
     def flush(self, state: SeparatorState) -> np.ndarray:
         """Return the last `latency_samples` of the stems, as if silence followed."""
         n_hops = -(-self.latency_samples // self.hop)
-        rest = self.step(np.zeros((2, n_hops * self.hop), np.float32), state)
+        rest, _ = self.step(np.zeros((2, n_hops * self.hop), np.float32), state)
         return rest[..., : self.latency_samples]
 
     def _frames(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
@@ -123,11 +129,11 @@ class Separator:
             self._buffers[k] = _Buffers(self.profile, k)
         b = self._buffers[k]
         frame_into(x, state.frames, self._analysis, b.framed)
-        np.fft.rfft(b.framed, out=b.X)
+        FFT.rfft(b.framed, out=b.X)
         features_into(b.X, self._starts, self._gain, b.features)
         spread_into(self.runner.step(b.features, state.network), self._starts, b.masks)
         wiener_frames(b.X, b.masks, state.wiener.N, state.wiener.d, self._decay, self._scale, b.Y)
-        np.fft.irfft(b.Y, out=b.waves)
+        FFT.irfft(b.Y, out=b.waves)
         overlap_add_into(b.waves[..., -len(self._synthesis) :], self._synthesis, state.overlap, out)
 
 
@@ -148,7 +154,7 @@ def load_separator(
         return Separator(chosen, TorchCpuRunner(load_xumx(chosen, path)))
     from ..models.runners.onnx_cpu import OnnxCpuRunner, exported
 
-    def build() -> object:
+    def build() -> XumxStep:
         from ..models.runners.step_graph import XumxStep
 
         return XumxStep(load_xumx(chosen, path))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from stemrack.models.bundles import write_weights
 from stemrack.models.profiles import Profile, load_profile
-from stemrack.models.train.checkpoints import export_weights
 from stemrack.models.xumx import Xumx
 
 TOML = """
@@ -41,5 +41,5 @@ def write_small_profile(folder: Path) -> tuple[Profile, Path, Path]:
     network.standardise(torch.linspace(0, 2, n_in), torch.linspace(0.5, 1.5, n_in))
     with torch.no_grad():  # masks far from even, so that mistakes show
         network.output_scale.mul_(3.0)
-    export_weights(weights, network, {"profile": "small"})
+    write_weights(weights, network, {"profile": "small"})
     return profile, toml, weights

@@ -11,12 +11,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
 from ..errors import ModelError
+
+if TYPE_CHECKING:  # torch would come with it
+    from .step_graph import XumxStep
 
 INPUTS = ("features", "hidden", "cell")
 OUTPUTS = ("masks", "next_hidden", "next_cell")
@@ -30,7 +35,7 @@ def cache_folder() -> Path:
     return Path(root) / "stemrack" / "onnx"
 
 
-def exported(weights: Path, build: Callable[[], object]) -> Path:
+def exported(weights: Path, build: Callable[[], XumxStep]) -> Path:
     """Return the path of the graph for a weights file, exporting it first if it is not cached.
 
     `build` makes the step module (`XumxStep`) and is called for an export only.
@@ -79,7 +84,7 @@ class OnnxCpuRunner:
             self._session = onnxruntime.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"]
             )
-        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
+        except InvalidProtobuf as error:
             raise ModelError(f"{graph} is not an ONNX file: delete it, it will be exported anew") from error
         by_name = {v.name: v for v in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._n_in = int(by_name["features"].shape[1])

@@ -1,0 +1,71 @@
+# make run: environment, then the demo song through `stemrack render` into out/.
+# make test: everything the pipeline checks.  A second run installs nothing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The interpreter the environment is made with; `make run PYTHON=/path/to/python3.12` chooses one.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# Further arguments of every `pip install` (an index, a proxy).
+PIP_ARGS ?=
+# What `make render` and `make run` separate, and where to.
+INPUT ?= demo/mixture.flac
+OUT ?= out
+
+# Recursive on purpose: computed only where a target needs it.
+INPUTS_HASH = $(shell cat pyproject.toml constraints.txt | cksum | tr -d ' ')
+STAMP = $(VENV)/.stemrack-$(INPUTS_HASH)
+STAMP_DEV = $(VENV)/.stemrack-dev-$(INPUTS_HASH)
+
+.NOTPARALLEL:
+.PHONY: help env env-dev system run test lint format types layers pytest slow clean distclean
+
+help:
+	@echo 'make run        separate the demo song into $(OUT)/ (INPUT=song.mp3 OUT=folder for another)'
+	@echo 'make test       system packages, environment, lint, types, layers, tests'
+	@echo 'make lint format types layers pytest slow    one of them'
+	@echo 'make env        the environment of `make run`; make env-dev: the one of `make test`'
+	@echo 'make clean      caches and build products; make distclean: $(VENV)/ and $(OUT)/ as well'
+
+run: env
+	$(BIN)/stemrack render $(INPUT) -o $(OUT)
+
+test: system lint types layers pytest
+
+system:
+	@.ci/system-packages "$(PYTHON)"
+
+env:
+	@[ -e '$(STAMP)' ] || [ -e '$(STAMP_DEV)' ] || .ci/environment '$(PYTHON)' '$(VENV)' '$(STAMP)' . $(PIP_ARGS)
+
+env-dev:
+	@[ -e '$(STAMP_DEV)' ] || .ci/environment '$(PYTHON)' '$(VENV)' '$(STAMP_DEV)' '.[train,dev]' $(PIP_ARGS)
+
+lint: env-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: env-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: env-dev
+	$(BIN)/pyright
+
+layers: env-dev
+	$(BIN)/lint-imports
+
+pytest: env-dev
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: env-dev
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	find models rt latency clients tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf '$(VENV)' '$(OUT)'

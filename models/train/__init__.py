@@ -1,0 +1,1 @@
+"""Training: `prepare` turns audio into shards, `fit` turns shards into weights."""

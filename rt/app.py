@@ -1,0 +1,222 @@
+"""The command line. Nothing heavy is imported before a command runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from ..models.errors import ModelError
+from .errors import ConfigError, HostError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+cli = typer.Typer(
+    help="A song in; drums, bass, other and vocals out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class ClipModeName(StrEnum):
+    """The values of --clip-mode; `offline.RenderSettings` says what they do."""
+
+    attenuate = "attenuate"
+    none = "none"
+    clamp = "clamp"
+    rescale = "rescale"
+
+
+Profile = Annotated[
+    str, typer.Option("-n", "--name", "--model", help="Profile: a shipped one or a .toml file.")
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Weights (.safetensors) in place of the profile's own.")
+]
+RunnerName = Annotated[str, typer.Option("--runner", help="Engine of the networks: auto, or one by name.")]
+Live = Annotated[bool, typer.Option("--live", help="Hop by hop, exactly as the live engine does; slower.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"stemrack {version('stemrack')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command("render")
+def render_command(
+    inputs: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, mp3, ogg, m4a, mp4, ...")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")] = Path("separated"),
+    name: Profile = "live",
+    filename: Annotated[
+        str, typer.Option("--filename", help="Path below OUT/NAME: {track}, {trackext}, {stem}, {ext}.")
+    ] = "{track}/{stem}.{ext}",
+    two_stems: Annotated[
+        str | None, typer.Option("--two-stems", metavar="STEM", help="Only this stem, and no_STEM.")
+    ] = None,
+    flac: Annotated[bool, typer.Option("--flac", help="Write flac.")] = False,
+    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.")] = False,
+    mp3_bitrate: Annotated[int, typer.Option("--mp3-bitrate", help="Bit rate of mp3 in kbit/s.")] = 320,
+    int24: Annotated[bool, typer.Option("--int24", help="24-bit samples (else 16).")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="32-bit float samples: exact.")] = False,
+    clip_mode: Annotated[
+        ClipModeName,
+        typer.Option(
+            help="Stems above full scale: attenuate (all by one gain: they still sum to the song, turned "
+            "down), none, clamp, rescale (each by its own gain)."
+        ),
+    ] = ClipModeName.attenuate,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files rendered at the same time.")] = 1,
+    live: Live = False,
+    runner: RunnerName = "auto",
+    weights: Weights = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report in JSON lines on stdout.")] = False,
+) -> None:
+    """Separate files into stems that sum to the original.
+
+    Writes OUT/NAME/TRACK/STEM.wav at the input's rate, channels and length, 16 bits. Exit code: 0 all
+    rendered, 1 some failed, 2 wrong usage, 3 no input could be read.
+    """
+    if (flac and mp3) or (int24 and float32):
+        raise ConfigError("choose one of --flac and --mp3, and one of --int24 and --float32")
+    from .files import SinkFormat
+    from .offline import RenderSettings
+    from .render import RenderOptions, render
+
+    sink_format = SinkFormat(
+        container="flac" if flac else "mp3" if mp3 else "wav",
+        subtype="int24" if int24 else "float32" if float32 else "int16",
+        mp3_kbps=mp3_bitrate,
+    )
+    options = RenderOptions(
+        inputs=tuple(inputs),
+        out=out,
+        name=name,
+        template=filename,
+        settings=RenderSettings(
+            sink_format=sink_format, clip_mode=clip_mode.value, two_stems=two_stems, live=live
+        ),
+        jobs=jobs,
+        as_json=as_json,
+    )
+    from .separate import load_separator
+
+    raise typer.Exit(render(options, partial(load_separator, name, runner, weights)))
+
+
+@cli.command("evaluate")
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of songs, each a folder of stem files.")],
+    name: Profile = "live",
+    weights: Weights = None,
+    runner: RunnerName = "auto",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write a table to this file.")] = None,
+    museval: Annotated[bool, typer.Option("--museval", help="Measure BSSEval v4 as well; slow.")] = False,
+    live: Live = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take the first songs only.")] = None,
+) -> None:
+    """Measure the separation quality on songs whose true stems are known."""
+    from . import evaluate
+
+    evaluate.evaluate_command(
+        folder,
+        profile=name,
+        weights=weights,
+        runner=runner,
+        json_path=json_path,
+        csv_path=csv_path,
+        museval=museval,
+        live=live,
+        limit=limit,
+    )
+
+
+train = typer.Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
+cli.add_typer(train, name="train")
+
+
+@train.command("prepare")
+def prepare_command(
+    material: Annotated[list[Path], typer.Argument(help="Folders of material, or in MUSDB18-HQ layout.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the shards.")],
+    songs_minutes: Annotated[float, typer.Option(min=0, help="Minutes of rendered songs.")] = 90.0,
+    voices_minutes: Annotated[float, typer.Option(min=0, help="Minutes of voices.")] = 55.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same shards.")] = 1,
+    pool: Annotated[list[str] | None, typer.Option("--pool", help="Only this pool (repeatable).")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Folder of real songs for the teacher to label.")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Weights of the TDC vocals network, for --unlabelled.")
+    ] = None,
+) -> None:
+    """Turn audio and MIDI into shards. What is already there is kept, so it can be interrupted."""
+    if (unlabelled is None) != (teacher is None):
+        raise ConfigError("--unlabelled and --teacher go together")
+    from ..models.train import prepare
+
+    progress = partial(print, file=sys.stderr, flush=True)
+    shards = prepare.prepare(
+        material,
+        out,
+        songs_minutes=songs_minutes,
+        voices_minutes=voices_minutes,
+        seed=seed,
+        pools=pool or None,
+        progress=progress,
+    )
+    if unlabelled is not None and teacher is not None:
+        from ..models.train.teacher import prepare_unlabelled
+
+        shards = prepare_unlabelled(unlabelled, teacher, out, progress=progress)
+    print(f"{len(shards)} shards, {sum(s.n_samples for s in shards) / 44_100 / 60:.0f} minutes in {out}")
+
+
+@train.command(
+    "fit",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def fit_command(context: typer.Context) -> None:
+    """Train a network on shards; resumes where it stopped. `--help` lists its options."""
+    from ..models.train import fit
+
+    raise typer.Exit(fit.main(context.args))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: errors of ours in one line, without a traceback."""
+    # ended by a signal: leave through the context managers, so that nothing half-written stays
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        code = cli(arguments, standalone_mode=True) or 0
+    except (HostError, ModelError) as error:
+        print(f"stemrack: {error}", file=sys.stderr)
+        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Runners: ONNX Runtime agrees with torch, hop by hop and in pieces, and phases keep their turns."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_profile import write_small_profile
+
+from stemrack.models.bundles import load_xumx
+from stemrack.models.errors import ModelError
+from stemrack.models.layers import Interleaved
+from stemrack.models.runners.interleaved import InterleavedRunner
+from stemrack.models.runners.onnx_cpu import OnnxCpuRunner
+from stemrack.models.runners.onnx_export import export_step
+from stemrack.models.runners.step_graph import XumxStep
+from stemrack.models.runners.torch_cpu import TorchCpuRunner
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory):
+    profile, _, weights = write_small_profile(tmp_path_factory.mktemp("profile"))
+    return load_xumx(profile, weights)
+
+
+@pytest.fixture(scope="module")
+def graph(network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "step.onnx"
+    export_step(XumxStep(network), path)
+    return path
+
+
+def _features(network, k: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((k, network.config.n_in_bins)).astype(np.float32)
+
+
+def test_torch_runner_is_the_network(network):
+    runner = TorchCpuRunner(network)
+    features = _features(network, 9)
+    state = runner.init_state()
+    parts = [
+        runner.step(features[:4], state),
+        runner.step(features[4:5], state),
+        runner.step(features[5:], state),
+    ]
+    with torch.no_grad():
+        whole = network(torch.from_numpy(features.T.copy())[None, None])[0].transpose(-1, -2).numpy()
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), whole, atol=1e-6)
+
+
+def test_onnx_agrees_with_torch_over_many_hops(network, graph):
+    reference, runner = TorchCpuRunner(network), OnnxCpuRunner(graph)
+    state, own = reference.init_state(), runner.init_state()
+    worst = 0.0
+    for k in [1] * 300 + [16, 1, 7, 64, 1]:
+        features = _features(network, k, seed=k)
+        worst = max(worst, float(np.abs(runner.step(features, own) - reference.step(features, state)).max()))
+    assert worst < 2e-6
+
+
+def test_onnx_states_are_independent_and_deterministic(network, graph):
+    runner = OnnxCpuRunner(graph)
+    a, b = runner.init_state(), runner.init_state()
+    first = runner.step(_features(network, 1, 1), a).copy()
+    runner.step(_features(network, 1, 2), a)
+    np.testing.assert_array_equal(runner.step(_features(network, 1, 1), b), first)
+
+
+def test_phases_take_turns_whatever_the_pieces(network):
+    features = _features(network, 23)
+    runner = InterleavedRunner(TorchCpuRunner(network), 3)
+    with torch.no_grad():
+        whole = Interleaved(network, 3)(torch.from_numpy(features.T.copy())[None, None])[0]
+    state, parts, start = runner.init_state(), [], 0
+    for k in (1, 1, 2, 5, 1, 6, 7):
+        parts.append(runner.step(features[start : start + k], state).copy())
+        start += k
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), whole.transpose(-1, -2).numpy(), atol=1e-6)
+
+
+def test_the_graph_leaves_the_number_of_frames_open(graph):
+    model = onnx.load(graph)
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert model.graph.output[0].type.tensor_type.shape.dim[2].dim_param
+    assert sum(node.op_type == "LSTM" for node in model.graph.node) == 8
+
+
+def test_a_file_that_is_no_graph_is_said(tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(ModelError, match="is not an ONNX file"):
+        OnnxCpuRunner(path)
