@@ -36,6 +36,11 @@ def find_weights(profile: Profile, path: Path | None = None) -> Path:
     return path
 
 
+def weights_sha256(profile: Profile, path: Path | None = None) -> str:
+    """Return the sha256 of the weights file that `find_weights` finds."""
+    return hashlib.sha256(find_weights(profile, path).read_bytes()).hexdigest()
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest beside a weights file; empty when there is none."""
     manifest = path.with_suffix(".json")

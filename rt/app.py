@@ -204,6 +204,21 @@ def fit_command(context: typer.Context) -> None:
     raise typer.Exit(fit.main(context.args))
 
 
+@train.command("ship")
+def ship_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished fit.")],
+    report: Annotated[Path, typer.Option(help="JSON of `stemrack evaluate` with the run's best weights.")],
+    material: Annotated[list[Path], typer.Option(help="Folder the shards were prepared from (repeatable).")],
+    target: Annotated[Path, typer.Option(help="Where to, without ending: models/weights/live")],
+    note: Annotated[Path | None, typer.Option(help="File with words for the model card.")] = None,
+) -> None:
+    """Copy a run's best weights to where they ship, with manifest and model card."""
+    from ..models.train.card import ship
+
+    for path in ship(run, report, material, target, note.read_text().strip() if note else ""):
+        print(path)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: errors of ours in one line, without a traceback."""
     # ended by a signal: leave through the context managers, so that nothing half-written stays

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models.bundles import weights_sha256
+from ..models.profiles import load_profile
 from ..models.stems import STEMS
 from ..models.train.evaluation import (
     MeanScore,
@@ -133,16 +135,18 @@ def evaluate_command(
     Raises: InputError, OutputError, and what loading the separator raises.
     """
     songs = find_multitracks(folder)[:limit]
-    separate = separate or profile_separate(profile, weights, runner, live=live)
+    separated_by = separate or profile_separate(profile, weights, runner, live=live)
     results = []
     with job_progress("songs", total=sum(_seconds(song) for song in songs)) as job:
         for song in songs:
             job.describe(song.name)
-            results.append(evaluate_song(song, separate, museval=museval, advance=job.advance))
+            results.append(evaluate_song(song, separated_by, museval=museval, advance=job.advance))
     mean = mean_score([r.score for r in results])
     _print(results, mean)
-    settings = {"profile": profile, "weights": str(weights or "shipped"), "runner": runner, "live": live}
     if json_path is not None:
+        settings = {"profile": profile, "runner": runner, "live": live}
+        if separate is None:
+            settings["weights_sha256"] = weights_sha256(load_profile(profile), weights)
         _write(json_path, json.dumps(report(results, mean, settings), indent=1) + "\n")
     if csv_path is not None:
         _write_csv(csv_path, results)

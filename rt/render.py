@@ -159,7 +159,8 @@ def _render_task(
 
 _separator: Separator | None = None
 _done_s: Any = None
-"""Of a process that renders: its separator, and the shared table of seconds done per task (-1: not begun)."""
+"""Of a process that renders: its separator, and the table it shares with its parent: seconds done of each
+task (-1: not begun), then one more word that is 1 once the job is to stop."""
 
 
 def _begin_process(done_s: Any) -> None:
@@ -176,14 +177,22 @@ def _render_in_process(
 ) -> FileReport | Exception:
     """Return the report, or what ended this file; raise what would end any file."""
     global _separator
+    _check_stop()
     _done_s[index] = 0.0
     if _separator is None:
         _separator = load()
 
     def advance(audio_s: float) -> None:
+        _check_stop()
         _done_s[index] += audio_s
 
     return _render_task(task, settings, _separator, advance)
+
+
+def _check_stop() -> None:
+    """Leave the task if the job is to stop: an executor hands out tasks ahead and cannot take them back."""
+    if _done_s[-1]:
+        raise SystemExit(EXIT_PARTIAL)
 
 
 def _render_in_processes(
@@ -191,7 +200,7 @@ def _render_in_processes(
 ) -> None:
     """Render with several processes; a file whose process died gets one more try, alone."""
     spawning = multiprocessing.get_context("spawn")
-    done_s = spawning.RawArray("d", [-1.0] * len(tasks))
+    done_s = spawning.RawArray("d", [-1.0] * len(tasks) + [0.0])
     left = dict(enumerate(tasks))
     alone: list[int] = []
     with _shared_folders(tasks):
@@ -234,6 +243,7 @@ def _pool_round(
     spawning = multiprocessing.get_context("spawn")
     for index in left:
         done_s[index] = -1.0
+    done_s[-1] = 0.0
     pool = ProcessPoolExecutor(min(jobs, len(left)), spawning, _begin_process, (done_s,))
     futures: dict[Future[FileReport | Exception], int] = {}
     try:
@@ -247,6 +257,7 @@ def _pool_round(
         return [index for index in left if done_s[index] >= 0.0] or list(left)[:1]
     finally:
         if futures:  # interrupted or broken
+            done_s[-1] = 1.0
             for process in multiprocessing.active_children():
                 process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -259,7 +270,7 @@ def _as_done(futures: dict[Future[Any], int], done_s: Any, bar: Job) -> Iterator
     pending = set(futures)
     while pending:
         done, pending = wait(pending, POLL_S, FIRST_COMPLETED)
-        total = math.fsum(max(0.0, value) for value in done_s)
+        total = math.fsum(max(0.0, value) for value in done_s[:-1])
         bar.advance(max(0.0, total - shown))
         shown = total
         yield from done

@@ -125,9 +125,11 @@ class Separator:
 
     def _frames(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
         k = x.shape[-1] // self.hop
-        if k not in self._buffers:
-            self._buffers[k] = _Buffers(self.profile, k)
-        b = self._buffers[k]
+        b = self._buffers.get(k)
+        if b is None:
+            if k not in (1, PIECE_FRAMES):  # the odd rest of a signal: only the last such size is kept
+                self._buffers = {n: kept for n, kept in self._buffers.items() if n in (1, PIECE_FRAMES)}
+            b = self._buffers[k] = _Buffers(self.profile, k)
         frame_into(x, state.frames, self._analysis, b.framed)
         FFT.rfft(b.framed, out=b.X)
         features_into(b.X, self._starts, self._gain, b.features)

@@ -52,6 +52,9 @@ def exported(weights: Path, build: Callable[[], XumxStep]) -> Path:
     return path
 
 
+KEPT_SIZES = 4
+"""Numbers of frames that stay bound per state."""
+
 Bound = tuple[np.ndarray, np.ndarray, list[onnxruntime.IOBinding]]
 """Input features, output masks, and a binding for each turn of the state."""
 
@@ -105,6 +108,8 @@ class OnnxCpuRunner:
         k = features.shape[0]
         bound = self._bound.setdefault(state, {})
         if k not in bound:
+            while len(bound) >= KEPT_SIZES:  # live frames and full pieces are bound first and asked for most
+                bound.pop(next(reversed(bound)))
             bound[k] = self._bind(k, state)
         inputs, masks, bindings = bound[k]
         np.copyto(inputs, features)

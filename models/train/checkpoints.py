@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,12 +16,21 @@ KEPT = 2
 
 @dataclass(slots=True)
 class Checkpoint:
-    """Where a run stands: steps done, best validation so far and on which data, seconds of training."""
+    """Where a run stands: steps done, best validation so far, seconds of training, how it came here."""
 
     step: int
     best_db: float
     seconds: float
-    data_sha256: str
+    stretches: list[dict[str, Any]]
+    """A row for each start and resumption that changed something: from_step, command, data_sha256."""
+
+    def begin(self, command: str, data_sha256: str) -> None:
+        """Note that training goes on from here; other data void the best score: its mixtures differ."""
+        last = self.stretches[-1] if self.stretches else {}
+        if last.get("data_sha256") != data_sha256:
+            self.best_db = -math.inf
+        if (last.get("command"), last.get("data_sha256")) != (command, data_sha256):
+            self.stretches.append({"from_step": self.step, "command": command, "data_sha256": data_sha256})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class FoundCheckpoint:
             step=data["step"],
             best_db=data["best_db"],
             seconds=data["seconds"],
-            data_sha256=data.get("data_sha256", ""),
+            stretches=data["stretches"],
         )
 
 
@@ -60,7 +71,7 @@ def save_checkpoint(
         "step": state.step,
         "best_db": float(state.best_db),
         "seconds": state.seconds,
-        "data_sha256": state.data_sha256,
+        "stretches": state.stretches,
         "network": network.state_dict(),
         "averaged": averaged.state_dict(),
         "optimiser": optimiser.state_dict(),

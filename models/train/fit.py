@@ -24,7 +24,7 @@ from ..profiles import Profile, load_profile
 from ..stems import MODEL_RATE_HZ, STEMS
 from ..xumx import Xumx
 from .checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
-from .losses import BandSums, band_errors, band_loss, band_sums, stack_sums
+from .losses import BandSums, band_errors, band_loss, band_sums, spread_parts, stack_sums
 from .mixing import Batch, MixConfig, Mixer, eq_curves
 from .progress import FitLog
 from .shards import data_hash, read_index
@@ -90,13 +90,17 @@ class Analysis:
 
     @torch.no_grad()
     def sums(self, batch: Batch) -> BandSums:
-        """Return the band sums of a batch; one example at a time, so that its spectra stay in the cache."""
-        curves = torch.from_numpy(eq_curves(batch.eq_db, self._windows.n_bins))
+        """Return the band sums of a batch; one example at a time, its silent parts left out."""
         rows = []
-        for audio, groups, curve in zip(batch.audio, batch.groups, curves, strict=True):
-            S = self.spectra(torch.from_numpy(audio).to(self._device))
-            S.mul_(curve.to(self._device)[:, None, None, :])
-            rows.append(band_sums(S[None], torch.from_numpy(groups)[None].to(self._device), self._layout))
+        for audio, groups, eq_db in zip(batch.audio, batch.groups, batch.eq_db, strict=True):
+            sounding = np.flatnonzero(audio.any((1, 2)))
+            heard = sounding if len(sounding) else np.arange(1)
+            curves = torch.from_numpy(eq_curves(eq_db[heard], self._windows.n_bins)).to(self._device)
+            S = self.spectra(torch.from_numpy(audio[heard]).to(self._device))
+            S.mul_(curves[:, None, None, :])
+            places = torch.from_numpy(heard).to(self._device)
+            known = torch.from_numpy(groups).to(self._device)
+            rows.append(spread_parts(band_sums(S[None], known[None, places], self._layout), known, places))
         return stack_sums(rows)
 
 
@@ -157,7 +161,7 @@ class Run:
 
     def __init__(self, config: FitConfig, command: str) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.command = config, command
+        self.config = config
         self.profile = load_profile(config.profile)
         self.shards = read_index(config.shards)
         device = torch.device(_device(config.device))
@@ -173,16 +177,14 @@ class Run:
             self.analysis.sums(held_out.batch(i, config.batch, 2 * config.n_samples))
             for i in range(VALIDATION_BATCHES)
         ]
-        data = data_hash(self.shards)
         found = latest_checkpoint(config.out)
         if found is None:
             measure_statistics(self.mixer, self.analysis, config, self.network)
             self.averaged.load_state_dict(self.network.state_dict())
-            self.state = Checkpoint(step=0, best_db=-np.inf, seconds=0.0, data_sha256=data)
+            self.state = Checkpoint(step=0, best_db=-np.inf, seconds=0.0, stretches=[])
         else:
             self.state = found.restore(self.network, self.averaged, self.optimiser)
-            if self.state.data_sha256 != data:  # other shards, other held-out mixtures: scores do not compare
-                self.state.best_db, self.state.data_sha256 = -np.inf, data
+        self.state.begin(command, data_hash(self.shards))
 
     def learn(self, batch: Batch) -> float:
         """Take one step on a batch; return its loss."""
@@ -210,9 +212,8 @@ class Run:
             "steps": self.state.step,
             "seconds": round(self.state.seconds),
             "held_out_sdr_db": {name: round(value, 3) for name, value in scores.items()},
-            "command": self.command,
+            "stretches": self.state.stretches,
             "settings": settings,
-            "data_sha256": self.state.data_sha256,
             "sources": sorted({name for shard in self.shards for name in shard.sources}),
         }
         write_weights(self.config.out / "best.safetensors", self.averaged, manifest)

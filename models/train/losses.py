@@ -7,7 +7,7 @@ FFT writes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 
 import torch
@@ -52,6 +52,19 @@ def band_sums(S: torch.Tensor, groups: torch.Tensor, layout: BandLayout) -> Band
         parts=torch.linalg.vector_norm(torch.view_as_real(S).flatten(2), dim=2).square(),
         groups=groups,
     )
+
+
+def spread_parts(sums: BandSums, groups: torch.Tensor, places: torch.Tensor) -> BandSums:
+    """Return the sums of one example with all its parts, from those of the parts that sound.
+
+    groups (G, J) of all parts; places: where the parts of `sums` stand among them. The others are silent.
+    """
+    n_parts = groups.shape[0]
+    cross = sums.cross.new_zeros((1, n_parts, *sums.cross.shape[2:]))
+    cross[:, places] = sums.cross
+    parts = sums.parts.new_zeros((1, n_parts))
+    parts[:, places] = sums.parts
+    return replace(sums, cross=cross, parts=parts, groups=groups[None])
 
 
 def stack_sums(rows: list[BandSums]) -> BandSums:

@@ -169,7 +169,7 @@ def test_a_killed_process_costs_one_file(tmp_path, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_job_leaves_nothing_half_written(tmp_path, jobs, number):
     """Takes seconds: real processes, told to stop while they write; the signal comes at any moment."""
-    inputs = [song(tmp_path / f"{name}.wav", 200_000) for name in "ab"]
+    inputs = [song(tmp_path / f"{name}.wav", 200_000) for name in "abcd"]
     script = tmp_path / "job.py"
     script.write_text(
         "import sys, types, fake_separator\n"

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from small_profile import write_small_profile
 
 from stemrack.models.errors import DataError
+from stemrack.models.train.checkpoints import Checkpoint
 from stemrack.models.train.fit import FitConfig, fit
 from stemrack.models.train.mixing import MixConfig, Mixer, eq_curves
 from stemrack.models.train.shards import read_index, write_shard
@@ -58,7 +59,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _config(shards: Path, out: Path, profile: Path, **changes) -> FitConfig:
     config = FitConfig(
         shards=shards, out=out, profile=str(profile), steps=30, decay_steps=10, warm_steps=5, batch=4,
-        seconds=0.5, checkpoint_steps=10, validate_steps=15, device="cpu", average=0.9, rate=0.02, balance=0.0,
+        seconds=0.5, checkpoint_steps=10, validate_steps=15, device="cpu", average=0.9,
+        rate=0.02, balance=0.0,
     )  # fmt: skip
     return replace(config, **changes)
 
@@ -90,10 +92,11 @@ def test_the_manifest_says_how_the_weights_came_about(shards: Path, profile: Pat
         _config(shards, tmp_path / "run", profile, steps=3, validate_steps=3), "stemrack train fit --x"
     )
     manifest = json.loads(weights.with_suffix(".json").read_text())
-    assert manifest["command"] == "stemrack train fit --x"
+    (stretch,) = manifest["stretches"]
+    assert (stretch["from_step"], stretch["command"]) == (0, "stemrack train fit --x")
     assert manifest["steps"] == 3
     assert manifest["sources"] == ["a", "b", "c"]
-    assert len(manifest["data_sha256"]) == 64
+    assert len(stretch["data_sha256"]) == 64
     assert str(tmp_path) not in json.dumps(manifest)
 
 
@@ -146,3 +149,16 @@ def test_eq_curves_pass_through_their_knots():
     assert curve[1] == pytest.approx(10 ** (-6 / 20), rel=1e-3)  # 10.8 Hz: below the lowest knot
     assert curve[2048] == pytest.approx(1.0)
     assert torch.from_numpy(curve).dtype == torch.float32
+
+
+def test_a_resumption_is_noted_and_other_data_void_the_best_score():
+    state = Checkpoint(step=0, best_db=-np.inf, seconds=0.0, stretches=[])
+    state.begin("fit", "a")
+    state.step, state.best_db = 100, 4.0
+    state.begin("fit", "a")
+    assert (state.best_db, len(state.stretches)) == (4.0, 1)
+    state.begin("fit --steps 9", "a")
+    assert (state.best_db, len(state.stretches)) == (4.0, 2)
+    state.begin("fit --steps 9", "b")
+    assert state.best_db == -np.inf
+    assert [row["from_step"] for row in state.stretches] == [0, 100, 100]

@@ -11,6 +11,7 @@ from stemrack.models.train.losses import (
     band_loss,
     band_sums,
     danna_loss,
+    spread_parts,
     stack_sums,
     stem_combinations,
 )
@@ -69,6 +70,16 @@ def test_stacked_sums_are_the_sums_of_the_batch():
     rows = stack_sums([band_sums(S[i : i + 1], groups[i : i + 1], LAYOUT) for i in range(3)])
     torch.testing.assert_close(rows.cross, whole.cross)
     torch.testing.assert_close(rows.features, whole.features)
+
+
+def test_silent_parts_left_out_change_nothing():
+    S, groups, masks = _batch()
+    S[2, 1] = 0
+    places = torch.tensor([0, 2, 3])
+    whole = band_sums(S[2:], groups[2:], LAYOUT)
+    spread = spread_parts(band_sums(S[2:, places], groups[2:, places], LAYOUT), groups[2], places)
+    torch.testing.assert_close(band_errors(masks[2:], spread), band_errors(masks[2:], whole))
+    torch.testing.assert_close(spread.features, whole.features)
 
 
 def test_combinations_are_the_fourteen():
