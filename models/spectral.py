@@ -1,6 +1,11 @@
 """A spectrogram separator in torch, whole: the reference of the CPU path, and what CUDA and training run.
 
 x -> STFT -> band features -> network -> masks -> Wiener -> inverse STFT -> stems
+
+The network is trained so that mask * X is nearest to the stem: its mask is a Wiener gain, a share of
+power. The filter wants magnitude estimates, so it is given sqrt(mask) |X|: where the channels are alike
+it then returns mask * X itself, and elsewhere it adds what the channels tell. Measured on 18 held-out
+mixtures of 8 s, mean SDR: masks alone 2.28 dB, filter over sqrt(mask) 2.32, over the mask itself 2.00.
 """
 
 from __future__ import annotations
@@ -55,8 +60,8 @@ class SpectralSeparator(nn.Module):
         return features.transpose(-1, -2)[:, None]
 
     def _masks(self, bands: torch.Tensor) -> torch.Tensor:
-        """Return masks for every bin of masks for every band."""
-        return band_spread(bands.transpose(-1, -2), self.layout).transpose(-1, -2)
+        """Return shares of magnitude for every bin of shares of power for every band."""
+        return band_spread(bands.sqrt().transpose(-1, -2), self.layout).transpose(-1, -2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the time-aligned stems of a whole signal of whole hops."""

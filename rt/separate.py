@@ -133,7 +133,8 @@ class Separator:
         frame_into(x, state.frames, self._analysis, b.framed)
         FFT.rfft(b.framed, out=b.X)
         features_into(b.X, self._starts, self._gain, b.features)
-        spread_into(self.runner.step(b.features, state.network), self._starts, b.masks)
+        # The masks are gains, shares of power; the filter takes shares of magnitude (see `models.spectral`).
+        spread_into(np.sqrt(self.runner.step(b.features, state.network)), self._starts, b.masks)
         wiener_frames(b.X, b.masks, state.wiener.N, state.wiener.d, self._decay, self._scale, b.Y)
         FFT.irfft(b.Y, out=b.waves)
         overlap_add_into(b.waves[..., -len(self._synthesis) :], self._synthesis, state.overlap, out)

@@ -147,7 +147,7 @@ def test_no_path_of_a_machine_and_no_address_of_a_registry():
 
 
 def stepping_classes():
-    """Yield (name, whether it is a Streaming, whose `init_state` takes a batch) of what has state and steps."""
+    """Yield (name, whether it is a Streaming: its `init_state` takes a batch) of all that has state."""
     for path in python_files("models", "rt"):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef) and not _is_protocol(node):
