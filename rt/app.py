@@ -204,6 +204,18 @@ def fit_command(context: typer.Context) -> None:
     raise typer.Exit(fit.main(context.args))
 
 
+@train.command("demo")
+def demo_command(
+    material: Annotated[Path, typer.Argument(help="Folder of the training material.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("demo"),
+) -> None:
+    """Render the demo song and its true stems."""
+    from ..models.train.demo import make_demo
+
+    for path in make_demo(material, out):
+        print(path)
+
+
 @train.command("ship")
 def ship_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished fit.")],

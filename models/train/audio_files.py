@@ -73,3 +73,8 @@ def rms_dbfs(x: np.ndarray, active_only: bool = True) -> float:
     if active_only and power.max() > 0:
         power = power[power > power.max() * 1e-4]
     return float(10.0 * np.log10(max(float(power.mean()), 1e-20)))
+
+
+def save_flac(path: Path, samples: np.ndarray) -> None:
+    """Write 16-bit samples (2, n) at the model's rate as FLAC."""
+    soundfile.write(path, samples.T, MODEL_RATE_HZ, format="FLAC", subtype="PCM_16")

@@ -1,7 +1,7 @@
 """Fit: shards in, weights out; needs torch, numpy and safetensors only.
 
-Runs anywhere `python -m stemrack.models.train.fit` runs; uses Lightning Fabric for devices, precision
-and several processes where it is installed (`torchrun` works), one device otherwise.
+`python -m stemrack.models.train.fit` runs it without the command line's packages, and
+`torchrun --nproc-per-node N -m stemrack.models.train.fit` in N processes (see `place`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..xumx import Xumx
 from .checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from .losses import BandSums, band_errors, band_loss, band_sums, spread_parts, stack_sums
 from .mixing import Batch, MixConfig, Mixer, eq_curves
+from .place import SINGLE, Place, find_place
 from .progress import FitLog
 from .shards import data_hash, read_index
 
@@ -55,6 +56,7 @@ class FitConfig:
     checkpoint_steps: int = 100
     validate_steps: int = 200
     device: str = "auto"
+    precision: str = SINGLE
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.checkpoint_steps, self.validate_steps) < 1 or self.seconds <= 0:
@@ -109,13 +111,18 @@ def network_input(sums: BandSums) -> torch.Tensor:
     return sums.features.transpose(1, 2)[:, None]
 
 
-def prefetched(mixer: Mixer, config: FitConfig, first: int) -> Iterator[Batch]:
-    """Yield the batches of steps `first`, `first + 1`, ...: one is mixed while another is learnt."""
+def prefetched(mixer: Mixer, config: FitConfig, first: int, place: Place) -> Iterator[Batch]:
+    """Yield this process's batches from step `first` on: one is mixed while another is learnt."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(mixer.batch, first, config.batch, config.n_samples)
-        for step in range(first + 1, config.steps + 1):
-            ready, waiting = waiting, pool.submit(mixer.batch, step, config.batch, config.n_samples)
-            yield ready.result()
+        ahead = None
+        for step in range(first, config.steps):
+            number = step * place.n_ranks + place.rank
+            mixing = pool.submit(mixer.batch, number, config.batch, config.n_samples)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = mixing
+        if ahead is not None:
+            yield ahead.result()
 
 
 def measure_statistics(mixer: Mixer, analysis: Analysis, config: FitConfig, network: Xumx) -> None:
@@ -164,7 +171,8 @@ class Run:
         self.config = config
         self.profile = load_profile(config.profile)
         self.shards = read_index(config.shards)
-        device = torch.device(_device(config.device))
+        self.place = find_place(config.device, config.precision)
+        device = self.place.device
         self.analysis = Analysis(self.profile, device)
         self.network = Xumx(self.profile.xumx).to(device)
         self.averaged = Xumx(self.profile.xumx).to(device)
@@ -185,17 +193,18 @@ class Run:
         else:
             self.state = found.restore(self.network, self.averaged, self.optimiser)
         self.state.begin(command, data_hash(self.shards))
+        self.called, self.stepped = self.place.set_up(self.network, self.optimiser)
 
     def learn(self, batch: Batch) -> float:
         """Take one step on a batch; return its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate_at(self.state.step)
         sums = self.analysis.sums(batch)
-        loss = band_loss(self.network(network_input(sums)), sums, balance=self.config.balance)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = band_loss(self.called(network_input(sums)), sums, balance=self.config.balance)
+        self.stepped.zero_grad(set_to_none=True)
+        self.place.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
+        self.stepped.step()
         self.state.step += 1
         decay = min(self.config.average, (self.state.step + 1) / (self.state.step + 10))
         average_into(self.averaged, self.network, decay)
@@ -230,27 +239,29 @@ def fit(config: FitConfig, command: str = "") -> Path:
     installed, `best.safetensors` (float16, averaged weights) and `best.json` (manifest).
     """
     run = Run(config, command)
-    log = FitLog(config.out, config.steps, run.state.step)
+    writes = run.place.rank == 0
+    log = FitLog(config.out, config.steps, run.state.step) if writes else None
     started = time.monotonic() - run.state.seconds
-    for batch in prefetched(run.mixer, config, run.state.step):
+    for batch in prefetched(run.mixer, config, run.state.step, run.place):
         loss = run.learn(batch)
-        step, last = run.state.step, run.state.step == config.steps
         run.state.seconds = time.monotonic() - started
-        log.step(step, loss, config.rate_at(step))
-        if step % config.validate_steps == 0 or last:
-            scores = validate(run.averaged, run.held_out)
-            log.validation(step, scores)
-            run.keep_best(scores)
-        if step % config.checkpoint_steps == 0 or last:
-            run.save()
-    log.close()
+        if log is not None:
+            _record(run, log, loss)
+    if log is not None:
+        log.close()
     return config.out / "best.safetensors"
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _record(run: Run, log: FitLog, loss: float) -> None:
+    config, step = run.config, run.state.step
+    last = step == config.steps
+    log.step(step, loss, config.rate_at(step))
+    if step % config.validate_steps == 0 or last:
+        scores = validate(run.averaged, run.held_out)
+        log.validation(step, scores)
+        run.keep_best(scores)
+    if step % config.checkpoint_steps == 0 or last:
+        run.save()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -58,11 +58,11 @@ def render_song(
     stems: dict[str, np.ndarray] = {}
     drum_notes = [n for p in parts if p.stem == "drums" for n in p.notes]
     if drum_notes:
-        stems["drums"] = _drums(drum_notes, stock, rng, n_samples, sources)
+        stems["drums"] = render_drums(drum_notes, stock, rng, n_samples, sources)
     for stem in ("bass", "other"):
         played = [p for p in parts if p.stem == stem and p.notes]
         if played:
-            stems[stem] = _stem(played, stock, rng, n_samples, sources)
+            stems[stem] = render_stem(played, stock, rng, n_samples, sources)
     return _balance(stems, rng), tuple(sorted(sources))
 
 
@@ -86,7 +86,7 @@ def _compose(rng: np.random.Generator, stock: Catalogue, seconds: float) -> tupl
     if sheet is None or not sheet.chords:
         sheet = made_up_sheet(rng, 32)
     even = sheet.beats_per_bar in (2.0, 4.0)
-    take = _choose_take(rng, stock.takes, style) if even and rng.random() < 0.9 else None
+    take = choose_take(rng, stock.takes, style) if even and rng.random() < 0.9 else None
     if take is None:
         tempo_bpm = float(rng.uniform(*style.tempo_bpm))
     else:
@@ -96,7 +96,7 @@ def _compose(rng: np.random.Generator, stock: Catalogue, seconds: float) -> tupl
     if even:
         sheet = replace(sheet, beats_per_bar=4.0)
     sheet = looped(sheet, n_beats, keys=int(rng.integers(-6, 6)))
-    drums = () if take is None else _take_notes(take, n_beats)
+    drums = () if take is None else take_notes(take, n_beats)
     parts = arrange_sheet(sheet, Band(style=style, tempo_bpm=tempo_bpm, drums=drums), rng)
     if rng.random() < 0.2:
         parts.append(_shaker(rng, n_beats, 60.0 / tempo_bpm))
@@ -117,7 +117,7 @@ def _with_breaks(parts: list[Part], rng: np.random.Generator, seconds: float) ->
     return parts
 
 
-def _choose_take(rng: np.random.Generator, takes: Sequence[Take], style: Style) -> Take | None:
+def choose_take(rng: np.random.Generator, takes: Sequence[Take], style: Style) -> Take | None:
     """Return a drum take in a style, None if there is none; longer takes are likelier."""
     fitting = [
         t for t in takes if t.style in style.takes.split() and not t.is_fill and t.beats_per_bar == 4.0
@@ -132,7 +132,7 @@ def _choose_take(rng: np.random.Generator, takes: Sequence[Take], style: Style) 
     return fitting[int(rng.choice(len(fitting), p=weights / weights.sum()))]
 
 
-def _take_notes(take: Take, n_beats: float) -> tuple[Note, ...]:
+def take_notes(take: Take, n_beats: float) -> tuple[Note, ...]:
     """Return a take's notes in beats, repeated by whole bars until `n_beats`."""
     notes = read_take(take.path)
     if not notes:
@@ -165,7 +165,7 @@ def _drum_player(kit: Instrument, rng: np.random.Generator, keys: frozenset[int]
     return Player(kit, rng, tune_keys=tune, gain_keys_db=gain_db, spread_db=0.8, keys=keys)
 
 
-def _drums(
+def render_drums(
     notes: Sequence[Note], stock: Catalogue, rng: np.random.Generator, n_samples: int, sources: set[str]
 ) -> np.ndarray:
     """Return the drums: one kit, now and then with another's snare or cymbals, in a room."""
@@ -232,7 +232,7 @@ def _take_of(
     return colour(x, rng, "bass" if part.stem == "bass" else "other", impulses=impulses)
 
 
-def _stem(
+def render_stem(
     parts: Sequence[Part], stock: Catalogue, rng: np.random.Generator, n_samples: int, sources: set[str]
 ) -> np.ndarray:
     """Return the sum of a stem's parts, each at its level and place, through a bus."""
