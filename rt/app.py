@@ -163,6 +163,10 @@ def prepare_command(
     voices_minutes: Annotated[float, typer.Option(min=0, help="Minutes of voices.")] = 55.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same shards.")] = 1,
     pool: Annotated[list[str] | None, typer.Option("--pool", help="Only this pool (repeatable).")] = None,
+    soundfont: Annotated[
+        list[Path] | None, typer.Option(help="Render MIDI songs through this .sf2 too (repeatable).")
+    ] = None,
+    soundfont_minutes: Annotated[float, typer.Option(min=0, help="Minutes of songs a soundfont.")] = 30.0,
     unlabelled: Annotated[
         Path | None, typer.Option(help="Folder of real songs for the teacher to label.")
     ] = None,
@@ -183,6 +187,8 @@ def prepare_command(
         voices_minutes=voices_minutes,
         seed=seed,
         pools=pool or None,
+        soundfonts=soundfont or (),
+        soundfont_minutes=soundfont_minutes,
         progress=progress,
     )
     if unlabelled is not None and teacher is not None:

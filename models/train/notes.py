@@ -161,3 +161,47 @@ def list_takes(folder: Path) -> list[Take]:
                 )
             )
     return takes
+
+
+def split_by_stem(path: Path, folder: Path) -> dict[str, Path]:
+    """Write a MIDI song's drums, bass and other as MIDI files of their own below `folder`; return them.
+
+    By General MIDI: channel 10 is drums, programs 33 to 40 (counted from 1) are bass, those above 112 are
+    noises and left out, the rest is other. A stem without notes is left out. Programs, controllers and
+    tempo go to every file.  Raises: DataError for what is not MIDI.
+    """
+    ticks_per_beat, events = _messages(path)
+    programs = [0] * 16
+    tracks: dict[str, list[tuple[int, Any]]] = {"drums": [], "bass": [], "other": []}
+    sounding = set()
+    for tick, message in events:
+        stem = None
+        if message.type == "program_change":
+            programs[message.channel] = message.program
+        elif message.type == "note_on" and message.velocity > 0:
+            stem = _stem_of(message.channel, programs[message.channel])
+            if stem is None:
+                continue
+            sounding.add(stem)
+        for name in tracks if stem is None else (stem,):
+            tracks[name].append((tick, message))
+    written = {}
+    for name in sorted(sounding):
+        midi = mido.MidiFile(ticks_per_beat=ticks_per_beat)
+        track, last = mido.MidiTrack(), 0
+        for tick, message in tracks[name]:
+            if message.type != "end_of_track":
+                track.append(message.copy(time=tick - last))
+                last = tick
+        midi.tracks.append(track)
+        written[name] = folder / f"{name}.mid"
+        midi.save(written[name])
+    return written
+
+
+def _stem_of(channel: int, program: int) -> str | None:
+    if channel == DRUM_CHANNEL:
+        return "drums"
+    if 32 <= program < 40:
+        return "bass"
+    return "other" if program < 112 else None

@@ -10,6 +10,7 @@ from .material import read_rows, songs_of
 from .real_music import prepare_instrumentals, prepare_multitrack, prepare_performances
 from .shards import Shard, read_index
 from .songs import prepare_songs
+from .soundfont import prepare_soundfont
 from .voices import prepare_voices
 
 POOLS = ("multitrack", "performances", "instrumental", "voices", "songs")
@@ -26,6 +27,8 @@ def prepare(
     voices_minutes: float,
     seed: int,
     pools: Collection[str] | None = None,
+    soundfonts: Sequence[Path] = (),
+    soundfont_minutes: float = 30.0,
     progress: Progress = lambda line: None,
 ) -> list[Shard]:
     """Return the rows of all shards below `out` after making those that are missing.
@@ -33,7 +36,8 @@ def prepare(
     Every folder gives its songs with stems (indexed or MUSDB18-HQ); loops, instrumentals, voices and
     rendered songs come from the indexed folders, the minutes shared equally among them. A second call with
     the same arguments makes only what the first one did not finish.
-    Args: pools: which of POOLS, None for all.
+    Args: pools: which of POOLS, None for all. soundfonts: .sf2 files that the MIDI songs are rendered
+    through as well, `soundfont_minutes` for each.
     Raises: SpecError for an unknown pool or negative minutes; DataError for a folder without material.
     """
     wanted = set(POOLS if pools is None else pools)
@@ -58,4 +62,7 @@ def prepare(
             prepare_voices(root, out, minutes=voices_minutes / len(indexed), seed=seed + i, progress=progress)
     for i, root in enumerate(indexed if "songs" in wanted else ()):
         prepare_songs(root, out, songs_minutes / len(indexed), seed + i, progress)
+        for soundfont in soundfonts:
+            minutes = soundfont_minutes / len(indexed)
+            prepare_soundfont(soundfont, root, out, minutes=minutes, seed=seed + i, progress=progress)
     return read_index(out)

@@ -63,7 +63,7 @@ def render_song(
         played = [p for p in parts if p.stem == stem and p.notes]
         if played:
             stems[stem] = render_stem(played, stock, rng, n_samples, sources)
-    return _balance(stems, rng), tuple(sorted(sources))
+    return balance(stems, rng), tuple(sorted(sources))
 
 
 def _compose(rng: np.random.Generator, stock: Catalogue, seconds: float) -> tuple[list[Part], set[str]]:
@@ -261,7 +261,7 @@ def render_stem(
     return bus
 
 
-def _balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def balance(stems: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return the stems at the levels of a mix, scaled as a whole so that nothing clips."""
     levelled = {}
     for name, x in stems.items():
