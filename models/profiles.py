@@ -105,16 +105,21 @@ def profile_names() -> list[str]:
     return sorted(Path(str(f.name)).stem for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def load_profile(name_or_path: str) -> Profile:
-    """Return a shipped profile by name, or one from a .toml file; SpecError if there is none."""
+def profile_text(name_or_path: str) -> str:
+    """Return the TOML of a shipped profile by name, or of a .toml file; SpecError if there is none."""
     path = Path(name_or_path)
     if path.suffix == ".toml":
         if not path.is_file():
             raise SpecError(f"profile file {path} does not exist")
-        return parse_profile(path.read_text(), str(path))
+        return path.read_text()
     if name_or_path not in profile_names():
         raise SpecError(
             f"no profile '{name_or_path}': there are {', '.join(profile_names())}, or name a .toml file"
         )
-    source = resources.files("stemrack.models.weights") / f"{name_or_path}.toml"
-    return parse_profile(source.read_text(), f"{name_or_path}.toml")
+    return (resources.files("stemrack.models.weights") / f"{name_or_path}.toml").read_text()
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """Return a shipped profile by name, or one from a .toml file; SpecError if there is none."""
+    source = name_or_path if name_or_path.endswith(".toml") else f"{name_or_path}.toml"
+    return parse_profile(profile_text(name_or_path), source)

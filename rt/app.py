@@ -120,7 +120,8 @@ def render_command(
     )
     from .separate import load_separator
 
-    raise typer.Exit(render(options, partial(load_separator, name, runner, weights)))
+    load = partial(load_separator, name, runner, weights, n_threads=1 if jobs > 1 else 2)
+    raise typer.Exit(render(options, load))
 
 
 @cli.command("evaluate")

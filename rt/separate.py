@@ -8,10 +8,11 @@ bins in memory here, as an FFT writes them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,6 @@ from ..models.runners.interleaved import InterleavedRunner, Runner
 from ..models.stems import N_STEMS
 from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
 from .errors import ConfigError
-
-if TYPE_CHECKING:  # torch would come with it
-    from ..models.runners.step_graph import XumxStep
 
 FFT: Any = np.fft
 """numpy's own, in single precision where it is given that (which its annotations do not know)."""
@@ -141,9 +139,11 @@ class Separator:
 
 
 def load_separator(
-    profile: str = "live", runner: str = "auto", weights: Path | None = None, *, n_threads: int = 1
+    profile: str = "live", runner: str = "auto", weights: Path | None = None, *, n_threads: int = 2
 ) -> Separator:
     """Return the separator of a profile, its network in the runner asked for (`auto`: ONNX Runtime).
+
+    n_threads: of the network in ONNX Runtime, at most one a core.
 
     Raises: ConfigError for an unknown runner; SpecError, WeightsError from the profile and its weights.
     """
@@ -157,9 +157,5 @@ def load_separator(
         return Separator(chosen, TorchCpuRunner(load_xumx(chosen, path)))
     from ..models.runners.onnx_cpu import OnnxCpuRunner, exported
 
-    def build() -> XumxStep:
-        from ..models.runners.step_graph import XumxStep
-
-        return XumxStep(load_xumx(chosen, path))
-
-    return Separator(chosen, OnnxCpuRunner(exported(path, build), n_threads=n_threads))
+    graph = exported(profile, path)
+    return Separator(chosen, OnnxCpuRunner(graph, n_threads=min(n_threads, os.cpu_count() or 1)))

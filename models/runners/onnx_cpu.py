@@ -1,17 +1,17 @@
-"""ONNX Runtime on the CPU: the default where there is no GPU; imports torch only to export.
+"""ONNX Runtime on the CPU: the default where there is no GPU; never imports torch.
 
-The step graph is exported once per content (weights and exporter) and kept in the user's cache; a
-process that finds it there never imports torch.
+The step graph is exported once per content (weights, profile, exporter), by another process, and kept in
+the user's cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,13 +19,11 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
 from ..errors import ModelError
-
-if TYPE_CHECKING:  # torch would come with it
-    from .step_graph import XumxStep
+from ..profiles import profile_text
 
 INPUTS = ("features", "hidden", "cell")
 OUTPUTS = ("masks", "next_hidden", "next_cell")
-GRAPH_VERSION = "1"
+GRAPH_VERSION = "2"
 """Part of the cache key: raise it when the exported graph changes for the same weights."""
 
 
@@ -35,19 +33,23 @@ def cache_folder() -> Path:
     return Path(root) / "stemrack" / "onnx"
 
 
-def exported(weights: Path, build: Callable[[], XumxStep]) -> Path:
-    """Return the path of the graph for a weights file, exporting it first if it is not cached.
+def exported(profile: str, weights: Path) -> Path:
+    """Return the path of the graph for a profile's network and a weights file, exported if it is not cached.
 
-    `build` makes the step module (`XumxStep`) and is called for an export only.
+    The export runs in a process of its own.  Raises: ModelError with what it said when it fails.
     """
-    key = hashlib.sha256(weights.read_bytes() + GRAPH_VERSION.encode()).hexdigest()[:24]
+    described = weights.read_bytes() + profile_text(profile).encode() + GRAPH_VERSION.encode()
+    key = hashlib.sha256(described).hexdigest()[:24]
     path = cache_folder() / f"{key}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        from .onnx_export import export_step  # torch and its exporter: seconds to import
-
         unfinished = path.with_name(f"{key}.{os.getpid()}.unfinished")
-        export_step(build(), unfinished)
+        module = f"{__package__}.onnx_export"
+        command = [sys.executable, "-m", module, profile, str(weights), str(unfinished)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not unfinished.is_file():
+            said = done.stderr.strip().splitlines() or ["nothing"]
+            raise ModelError(f"the export of {weights.name} to ONNX failed, saying: {said[-1]}")
         os.replace(unfinished, path)
     return path
 

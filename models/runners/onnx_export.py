@@ -1,16 +1,25 @@
-"""Export of a step module to ONNX: the home of torch's exporter and of the onnx package."""
+"""Export of a step module to ONNX: the home of torch's exporter and of the onnx package.
+
+Run as a program, it exports a profile's network: `python -m stemrack.models.runners.onnx_export PROFILE
+WEIGHTS OUT`. So each export has a process of its own (torch 2.13 fixes the number of frames from the
+second one on), and a host that needs a graph never imports torch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from pathlib import Path
 
 import onnx
 import torch
 
+from ..bundles import load_xumx
+from ..errors import ModelError
+from ..profiles import load_profile
 from .onnx_cpu import INPUTS, OUTPUTS
 from .step_graph import XumxStep
 
@@ -38,10 +47,23 @@ def export_step(step: XumxStep, path: Path) -> None:
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        raise ModelError("torch.onnx.export gave no program")
     model = program.model_proto
-    for value in model.graph.output:
-        if value.name == "masks":  # the exporter writes the example's number of frames into the shape
-            value.type.tensor_type.shape.dim[2].dim_param = "frame"
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ModelError("the exporter fixed the number of frames: export in a process of its own")
+    # The exporter writes the example's number of frames into the shape of the output.
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "frame"
     del model.graph.value_info[:]
     onnx.save(model, path)
+
+
+def main(profile: str, weights: str, out: str) -> None:
+    """Export the network of a profile with the weights of a file."""
+    export_step(XumxStep(load_xumx(load_profile(profile), Path(weights))), Path(out))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except ModelError as error:
+        sys.exit(str(error))

@@ -80,7 +80,7 @@ def test_a_second_load_uses_the_cached_graph(files: tuple[str, Path], monkeypatc
     load_separator(files[0], "onnx-cpu", files[1])
     graphs = list((tmp_path / "stemrack" / "onnx").iterdir())
     assert [g.suffix for g in graphs] == [".onnx"]
-    monkeypatch.setattr("stemrack.rt.separate.load_xumx", lambda *_: pytest.fail("exported again"))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("exported again"))
     load_separator(files[0], "onnx-cpu", files[1])
 
 

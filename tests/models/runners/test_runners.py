@@ -12,23 +12,25 @@ from stemrack.models.bundles import load_xumx
 from stemrack.models.errors import ModelError
 from stemrack.models.layers import Interleaved
 from stemrack.models.runners.interleaved import InterleavedRunner
-from stemrack.models.runners.onnx_cpu import OnnxCpuRunner
-from stemrack.models.runners.onnx_export import export_step
-from stemrack.models.runners.step_graph import XumxStep
+from stemrack.models.runners.onnx_cpu import OnnxCpuRunner, exported
 from stemrack.models.runners.torch_cpu import TorchCpuRunner
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory):
-    profile, _, weights = write_small_profile(tmp_path_factory.mktemp("profile"))
+def files(tmp_path_factory: pytest.TempPathFactory):
+    return write_small_profile(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture(scope="module")
+def network(files):
+    profile, _, weights = files
     return load_xumx(profile, weights)
 
 
 @pytest.fixture(scope="module")
-def graph(network, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "step.onnx"
-    export_step(XumxStep(network), path)
-    return path
+def graph(files) -> Path:
+    _, toml, weights = files
+    return exported(str(toml), weights)
 
 
 def _features(network, k: int, seed: int = 0) -> np.ndarray:
@@ -92,3 +94,13 @@ def test_a_file_that_is_no_graph_is_said(tmp_path):
     path.write_bytes(b"not a graph")
     with pytest.raises(ModelError, match="is not an ONNX file"):
         OnnxCpuRunner(path)
+
+
+def test_what_the_export_says_is_passed_on(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _, toml, _ = files
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match=r"export of damaged\.safetensors to ONNX failed.*cannot be read"):
+        exported(str(toml), damaged)
+    assert not list((tmp_path / "stemrack" / "onnx").glob("*.onnx"))
