@@ -24,7 +24,7 @@ def engine(monkeypatch):
     fake = types.ModuleType("stemrack.rt.separate")
     fake.calls = []
 
-    def load_separator(profile, runner, weights):
+    def load_separator(profile, runner, weights, n_threads):
         fake.calls.append((profile, runner, weights))
         return FakeSeparator()
 
@@ -123,7 +123,7 @@ def test_unreadable_input_is_exit_code_3(engine, tmp_path, capsys):
 
 
 def test_an_engine_that_cannot_be_loaded_is_one_line(engine, song, tmp_path, capsys):
-    def refuse(profile, runner, weights):
+    def refuse(profile, runner, weights, n_threads):
         raise SpecError("no profile 'x': there are live")
 
     engine.load_separator = refuse

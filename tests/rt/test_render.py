@@ -175,7 +175,7 @@ def test_an_interrupted_job_leaves_nothing_half_written(tmp_path, jobs, number):
         "import sys, types, fake_separator\n"
         "import stemrack.rt\n"
         "engine = types.ModuleType('stemrack.rt.separate')\n"
-        "def load_separator(profile, runner, weights): return fake_separator.Slow()\n"
+        "def load_separator(profile, runner, weights, n_threads): return fake_separator.Slow()\n"
         "engine.load_separator = load_separator\n"
         "load_separator.__module__ = 'stemrack.rt.separate'\n"
         "sys.modules['stemrack.rt.separate'] = engine\n"
