@@ -37,3 +37,18 @@ class InputError(_FileError):
 
 class OutputError(_FileError):
     """A file that cannot be written; what was half-written has been removed."""
+
+
+class EngineStateError(HostError):
+    """Something that the engine cannot do in the state it is in, or did not do in time."""
+
+
+class DeviceError(HostError):
+    """An audio device that is not there or does not do what is asked of it."""
+
+    def __init__(self, device: str, reason: str) -> None:
+        super().__init__(device, reason)
+        self.device, self.reason = device, reason
+
+    def __str__(self) -> str:
+        return f"device '{self.device}' {self.reason}"

@@ -293,3 +293,44 @@ def _soundfile_options(
     n_bytes = None if n_samples is None else n_samples * n_channels * sink_format.sample_bytes
     fits = n_bytes is not None and n_bytes <= WAV_LIMIT_BYTES
     return {"format": "WAV" if fits else "RF64", "subtype": subtype}
+
+
+class TakeFile:
+    """A recording being written under its own name, so that it can be read whatever happens next.
+
+    wav is written as RF64, which goes past 4 GiB. Samples beyond full scale saturate in integer formats and
+    are counted in `n_saturated`.  Raises: OutputError, with the remedy, for whatever the disk refuses.
+    """
+
+    def __init__(self, path: Path, rate_hz: int, n_channels: int, sink_format: SinkFormat) -> None:
+        self.path = path
+        self.n_saturated = 0
+        self._saturates = sink_format.bits is not None
+        options = _soundfile_options(sink_format, rate_hz, n_channels, None)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = soundfile.SoundFile(path, "w", rate_hz, n_channels, **options)
+        except OSError as error:
+            raise output_error(path, error) from error
+        except (soundfile.LibsndfileError, ValueError) as error:
+            raise OutputError(path, f"could not be made ({_reason(error)})") from error
+
+    def write(self, x: np.ndarray) -> None:
+        """Append (channels, n) float32 samples, full scale 1.0."""
+        if self._saturates:
+            self.n_saturated += int(np.count_nonzero(np.abs(x) > 1.0))
+            x = np.clip(x, -1.0, 1.0)
+        try:
+            self._file.write(x.T)
+            self._file.flush()
+        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
+            raise OutputError(
+                self.path, f"could not be written ({_reason(error)}): is the disk full?"
+            ) from error
+
+    def close(self) -> None:
+        """Complete the header; what the disk refuses now has been reported by `write`."""
+        try:
+            self._file.close()
+        except soundfile.LibsndfileError as error:
+            raise OutputError(self.path, f"could not be completed ({_reason(error)})") from error

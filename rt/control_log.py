@@ -1,0 +1,58 @@
+"""Which faders stood where from which sample on: enough to render again, to the bit, what was heard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import InputError
+from .params import MixerState, mixer_state
+
+FORMAT = "stemrack control log 1"
+
+
+@dataclass(slots=True, kw_only=True)
+class ControlLog:
+    """States in the order in which the callback took them, with the output position of each."""
+
+    rate_hz: int
+    delay_samples: int
+    start_ramp_samples: int
+    entries: list[tuple[int, MixerState]] = field(default_factory=list)
+
+    def add(self, revision: int, position: int, state: MixerState) -> None:
+        """Append what the callback has taken (`params.Taken`)."""
+        self.entries.append((position, state))
+
+    def write(self, path: Path) -> None:
+        """Write a line of JSON for the stream and one for each entry."""
+        head = {
+            "format": FORMAT,
+            "rate_hz": self.rate_hz,
+            "delay_samples": self.delay_samples,
+            "start_ramp_samples": self.start_ramp_samples,
+        }
+        lines = [head, *({"position": p, "mixer": s.as_dict()} for p, s in self.entries)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_control_log(path: Path) -> ControlLog:
+    """Return the log in a file.  Raises: InputError with the line that is wrong."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror}): check the name") from error
+    number = 0
+    try:
+        head = json.loads(lines[0])
+        if head.pop("format") != FORMAT:
+            raise InputError(path, f"is not a '{FORMAT}': it was written by another version")
+        log = ControlLog(**head)
+        for line in lines[1:]:
+            number += 1
+            entry = json.loads(line)
+            log.entries.append((int(entry["position"]), mixer_state(entry["mixer"])))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(path, f"line {number + 1} is no control log: {error}") from error
+    return log

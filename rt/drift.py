@@ -1,0 +1,137 @@
+"""The drift follower: brings samples of another clock onto the engine's, inside the callback.
+
+A capture device fills a ring at its own pace; the callback draws from it through a windowed sinc whose step
+is steered so that the ring stays at a target fill. The fill is taken as a continuous quantity (what was
+written plus the time since), because two devices with equal blocks beat at a fraction of a hertz otherwise.
+
+    fill' = fs (drift - step_error),  step_error = KP (fill - target) + integral,  |step_error| <= 0.5 %
+    two poles in a double zero of damping: KP = 2 W / fs, KI = W^2 / fs
+
+Source of the loop: the second-order delay-locked loop of Adriaensen 2005, Using a DLL to filter time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..models.jit import njit
+
+N_TAPS = 64
+N_PHASES = 512
+CUTOFF = 0.91
+"""Middle of the transition band, of the Nyquist frequency."""
+KAISER_BETA = 9.0
+HALF = N_TAPS // 2
+
+LIMIT = 0.005
+NATURAL_RAD_S = 0.3
+"""W: slow, so that what the loop does to the pitch is no vibrato."""
+SMOOTHING_RAD_S = 3.0
+"""Two poles on the measured fill take off the jitter of scheduling."""
+FADE_SAMPLES = 256
+
+TARGET, RUNNING, READ, FRACTION, FAST, SLOW, INTEGRAL, ERROR, JUMPED, FADE, RATE = range(11)
+"""Places in the state, float64."""
+
+
+def make_taps() -> np.ndarray:
+    """Return the interpolator, float32 (N_PHASES + 1, N_TAPS): rows are delays in steps of 1 / N_PHASES."""
+    n = np.arange(N_TAPS) - (HALF - 1)
+    rows = []
+    for phase in range(N_PHASES + 1):
+        t = n - phase / N_PHASES
+        inside = np.clip(1.0 - (t / HALF) ** 2, 0.0, 1.0)
+        taps = np.sinc(CUTOFF * t) * np.i0(KAISER_BETA * np.sqrt(inside)) / np.i0(KAISER_BETA)
+        rows.append(taps / taps.sum())
+    return np.array(rows, np.float32)
+
+
+TAPS = make_taps()
+
+
+def start_follower(state: np.ndarray, target_samples: int, rate_hz: int) -> None:
+    """Make `state` that of a follower which has drawn nothing and waits for `target_samples`."""
+    state[:] = 0.0
+    state[TARGET], state[RATE] = target_samples, rate_hz
+
+
+def drift_ppm(state: np.ndarray) -> float:
+    """Return how much faster the other clock runs than the engine's, in millionths, as learnt so far."""
+    return 1e6 * float(state[INTEGRAL])
+
+
+@njit
+def _steer(state, fill, n):
+    dt = n / state[RATE]
+    smoothing = SMOOTHING_RAD_S * dt / (1.0 + SMOOTHING_RAD_S * dt)
+    state[FAST] += smoothing * (fill - state[FAST])
+    state[SLOW] += smoothing * (state[FAST] - state[SLOW])
+    off = state[SLOW] - state[TARGET]
+    kp, ki = 2.0 * NATURAL_RAD_S / state[RATE], NATURAL_RAD_S**2 / state[RATE]
+    state[INTEGRAL] = max(-LIMIT, min(LIMIT, state[INTEGRAL] + ki * off * dt))
+    state[ERROR] = max(-LIMIT, min(LIMIT, state[INTEGRAL] + kp * off))
+
+
+@njit
+def _begin(state, write):
+    state[RUNNING], state[READ], state[FRACTION] = 1.0, write - state[TARGET], 0.0
+    state[FAST] = state[SLOW] = state[TARGET]
+    state[FADE] = 0.0
+
+
+@njit
+def _draw(capture, state, out, n, fade_out):
+    mask = capture.shape[1] - 1
+    step = 1.0 + state[ERROR]
+    for i in range(n):
+        read = np.int64(state[READ])
+        phase = state[FRACTION] * N_PHASES
+        row = np.int64(phase)
+        mix = np.float32(phase - row)
+        left = right = np.float32(0.0)
+        for k in range(N_TAPS):
+            tap = TAPS[row, k] + mix * (TAPS[row + 1, k] - TAPS[row, k])
+            at = (read - (HALF - 1) + k) & mask
+            left += tap * capture[0, at]
+            right += tap * capture[1, at]
+        gain = np.float32(min(1.0, state[FADE] / FADE_SAMPLES))
+        if fade_out:
+            gain *= np.float32(1.0 - (i + 1) / n)
+        state[FADE] += 1.0
+        out[0, i], out[1, i] = gain * left, gain * right
+        moved = state[FRACTION] + step
+        whole = np.int64(moved)
+        state[READ] += whole
+        state[FRACTION] = moved - whole
+
+
+@njit
+def follow_into(
+    capture: np.ndarray, write: int, age_samples: float, state: np.ndarray, out: np.ndarray, n: int
+) -> int:
+    """Fill out[:, :n] with the next n samples on the engine's clock; returns how many are missing (silent).
+
+    capture: float32 (2, power of two); write: its position; age_samples: time since it was written, at the
+    nominal rate.  It fades out when the ring runs low or over, waits for the target fill, and fades in.
+    Thread: audio.  Latency: the target fill.
+    """
+    if state[RUNNING] == 0.0:
+        if write < state[TARGET] + N_TAPS:
+            out[:, :n] = 0.0
+            return n if state[JUMPED] > 0.0 or state[INTEGRAL] != 0.0 else 0
+        _begin(state, write)
+    ahead = write - state[READ] - state[FRACTION]
+    needed = n * (1.0 + LIMIT) + HALF + 1
+    if ahead < needed:
+        state[RUNNING] = 0.0
+        out[:, :n] = 0.0
+        return n
+    over = ahead > 4.0 * state[TARGET] + 2 * n
+    low = ahead < 2.0 * needed and ahead + age_samples < 2.0 * needed
+    _steer(state, ahead + age_samples * (1.0 + state[INTEGRAL]), n)  # its clock has run on at its own pace
+    _draw(capture, state, out, n, over or low)
+    if over:
+        state[JUMPED] += write - state[TARGET] - state[READ]
+    if over or low:
+        state[RUNNING] = 0.0
+    return 0

@@ -1,0 +1,238 @@
+"""The node's core: block, children, faders, player and recorder behind one object."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .audio import DeviceChoice, Resolved
+from .block import (
+    ACK_REVISION,
+    CAPTURE_READ,
+    CAPTURE_WRITE,
+    INPUT_FROM_FEED,
+    RECORD_POSITION,
+    Block,
+    Geometry,
+    make_block,
+)
+from .control_log import ControlLog
+from .errors import DeviceError, EngineStateError
+from .meters import Level, MeterReader, counters
+from .params import MixerState, ParameterWriter
+from .player import Player
+from .recording import Recorder, RecordingReport, RecordSettings
+from .stream import StreamPlan
+from .supervisor import AudioWatch, Event, Supervisor, WorkerWatch, wait_until
+from .worker import WorkerSettings
+
+TICK_S = 0.01
+START_LIMIT_S = 240.0
+"""Loading may include the first export of a network."""
+STREAM_LIMIT_S = 10.0
+N_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What an engine runs. hop: the separator's, in samples; plan_for: the plan on the devices found."""
+
+    hop: int
+    worker: WorkerSettings
+    devices: DeviceChoice
+    plan_for: Callable[[Resolved], StreamPlan]
+    mixer: MixerState = MixerState()  # noqa: RUF009  frozen
+    input_file: Path | None = None
+    """Played, looped, in place of a device's input."""
+
+
+class Engine:
+    """Starts, steers and stops a live separation.
+
+    `start` spawns the processes and opens the stream; `stop_stream` and `start_stream` keep the processes.
+    Thread: any; its own thread looks after the children, carries parameters and hears acknowledgements.
+    Raises: DeviceError, EngineStateError from `start` and `start_stream`.
+    """
+
+    def __init__(self, settings: EngineSettings, on_event: Callable[[Event], None] | None = None) -> None:
+        self.settings = settings
+        self._context = multiprocessing.get_context("spawn")
+        self.block: Block = make_block(Geometry(hop=settings.hop), self._context)
+        self.events: deque[Event] = deque(maxlen=N_EVENTS)
+        self._on_event = on_event
+        self._supervisor = Supervisor(self.block, self._context, settings.worker, self._note)
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._look_after, name="stemrack-engine", daemon=True)
+        self._meters = MeterReader(self.block)
+        self._player: Player | None = None
+        self._recorder: Recorder | None = None
+        self._writer: ParameterWriter | None = None
+        self.resolved: Resolved | None = None
+        self.plan: StreamPlan | None = None
+        self.control_log: ControlLog | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def start(self, on_progress: Callable[[str], None] = lambda text: None) -> None:
+        """Spawn both processes, wait until the worker is warm, open the stream."""
+        on_progress("starting processes")
+        with self._lock:
+            self._supervisor.start()
+        self._thread.start()
+        self._wait(lambda: self.audio.state == "idle", STREAM_LIMIT_S, "starting the audio process")
+        self.resolved = self._resolve()
+        on_progress("loading and warming up the separator")
+        self._wait(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
+        if self.worker.state == "failed":
+            raise EngineStateError(f"the worker does not start, saying: {self.block.said(0)}")
+        on_progress("opening the device")
+        self.start_stream()
+
+    def _resolve(self) -> Resolved:
+        with self._lock:
+            self.audio.tell("resolve", self.settings.devices)
+        self._wait(lambda: self.audio.resolved or self.audio.error, STREAM_LIMIT_S, "looking for the devices")
+        if not self.audio.resolved:
+            raise DeviceError("audio", self.audio.error or "no answer")
+        return self.audio.resolved
+
+    def start_stream(self) -> None:
+        """Open the stream and wait for its first block."""
+        assert self.resolved
+        plan = self.settings.plan_for(self.resolved)
+        if self.settings.input_file:
+            plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
+            if self._player is None:
+                self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
+                self._player = Player(self.block, self.settings.input_file, plan.rate_hz)
+                self._player.prefill()
+                self._player.start()
+        self.plan = plan
+        choice = replace(
+            self.settings.devices,
+            input=self.resolved.input if plan.n_in_channels else None,
+            output=self.resolved.output,
+            rate_hz=plan.rate_hz,
+        )
+        with self._lock:
+            if self._writer is None:
+                self.control_log = ControlLog(
+                    rate_hz=plan.rate_hz,
+                    delay_samples=plan.delay_samples,
+                    start_ramp_samples=plan.ramp_samples,
+                )
+                self._writer = ParameterWriter(self.block, plan.rate_hz, self.control_log.add)
+                self._writer.set_target(self.settings.mixer)
+            self.audio.tell("open", choice, plan)
+        self._wait(
+            lambda: self.audio.state == "running" or self.audio.error, STREAM_LIMIT_S, "opening the device"
+        )
+        if self.audio.error:
+            raise DeviceError("audio", self.audio.error)
+        self._wait(lambda: self.block.words[ACK_REVISION] > 0, STREAM_LIMIT_S, "the device's first block")
+
+    def stop_stream(self) -> None:
+        """Fade out and close the stream; the processes stay."""
+        with self._lock:
+            if self.audio.state != "running":
+                return
+            self.audio.tell("stop")
+        self._wait(lambda: self.audio.state != "stopping", STREAM_LIMIT_S, "closing the device")
+
+    def close(self) -> None:
+        """Fade out, end everything; may be called at any time and more than once."""
+        if self._ending.is_set():
+            return
+        if self._recorder:
+            self.stop_recording()
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._lock:
+            self._supervisor.end()
+        if self._player:
+            self._player.stop()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _wait(self, done: Callable[[], object], timeout_s: float, what: str) -> None:
+        wait_until(lambda: bool(done()), lambda: None, timeout_s, what)
+
+    def _look_after(self) -> None:
+        while not self._ending.wait(TICK_S):
+            with self._lock:
+                self._supervisor.tick()
+                if self._writer:
+                    self._writer.poll()
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
+        if self._on_event:
+            self._on_event(event)
+
+    # -- what a person does -------------------------------------------------------------------------------
+
+    @property
+    def mixer(self) -> MixerState:
+        """The faders as they were set last."""
+        return self._writer.state if self._writer else self.settings.mixer
+
+    def set_mixer(self, state: MixerState) -> None:
+        """Move the faders; heard from the callback's next block on."""
+        with self._lock:
+            if self._writer is None:
+                raise EngineStateError("the stream has not been opened: call start first")
+            self._writer.set_target(state)
+
+    def levels(self, timeout_s: float = 0.25) -> dict[str, Level] | None:
+        """Return the levels since the last call; None while no blocks come."""
+        return self._meters.read(timeout_s)
+
+    def counters(self) -> dict[str, int]:
+        """Return everything that is counted."""
+        restarts = {
+            "worker_deaths": self.worker.n_deaths,
+            "worker_restarts": self.worker.n_restarts,
+            "audio_restarts": self.audio.n_restarts,
+        }
+        return counters(self.block) | restarts
+
+    def start_recording(self, settings: RecordSettings) -> None:
+        """Write what is heard from now on to files.  Raises: EngineStateError if that is being done."""
+        if self._recorder and self._recorder.is_running:
+            raise EngineStateError("a recording is running: stop it first")
+        self._recorder = Recorder(self.block, settings, self._recording_event)
+        self._recorder.start()
+
+    def stop_recording(self) -> RecordingReport | None:
+        """Return what was recorded; None if nothing was."""
+        recorder, self._recorder = self._recorder, None
+        return recorder.stop() if recorder else None
+
+    def _recording_event(self, kind: str, facts: dict[str, object]) -> None:
+        self._note(Event(kind, time.monotonic(), dict(facts)))
+
+    @property
+    def record_position(self) -> int:
+        """Output up to here can be read from the record ring."""
+        return int(self.block.words[RECORD_POSITION])
+
+    @property
+    def worker(self) -> WorkerWatch:
+        """The watch over the worker."""
+        return self._supervisor.worker
+
+    @property
+    def audio(self) -> AudioWatch:
+        """The watch over the audio process."""
+        return self._supervisor.audio
