@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ..models.errors import ModelError
+from . import app_live
 from .errors import ConfigError, HostError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -152,6 +153,7 @@ def evaluate_command(
     )
 
 
+app_live.add_commands(cli)
 train = typer.Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
 cli.add_typer(train, name="train")
 

@@ -19,8 +19,11 @@ from .block import (
     AUDIO_PHASE,
     FADED,
     INPUT_FROM_CAPTURE,
+    LARGEST_BLOCK,
     N_CALLBACKS,
+    NO_BLOCK,
     READY,
+    SMALLEST_BLOCK,
     STOPPING,
     Block,
     Geometry,
@@ -37,11 +40,13 @@ POLL_S = 0.05
 RETRY_S = 0.2
 """Between two looks for a device that is not there."""
 FADE_LIMIT_S = 0.5
+SURVEY_LIMIT_S = 2.0
+SURVEY_CALLBACKS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceChoice:
-    """The devices wanted, by name or index. output None: the virtual clock; input None: none of its own."""
+    """The devices wanted, by name or index. output None: the virtual clock; input None: no input device."""
 
     input: str | int | None = "default"
     output: str | int | None = "default"
@@ -66,8 +71,13 @@ class Resolved:
     n_outputs: int
     rate_hz: int
     separate_input: bool
+    block_samples: int = 0
+    """What the device gives, 0 if it changes; known once it has been surveyed."""
+    largest_block: int = 0
 
 
+AUTO = "auto"
+"""As an output: the default device, or the virtual clock where there is none."""
 VIRTUAL_CHANNELS = 8
 VIRTUAL_BLOCK = 256
 
@@ -83,8 +93,14 @@ def resolve(choice: DeviceChoice) -> Resolved:
             n_outputs=VIRTUAL_CHANNELS,
             rate_hz=rate,
             separate_input=False,
+            block_samples=choice.block_samples or VIRTUAL_BLOCK,
         )
-    output = find_device(choice.output, "output")
+    try:
+        output = find_device("default" if choice.output == AUTO else choice.output, "output")
+    except DeviceError:
+        if choice.output != AUTO:
+            raise
+        return resolve(replace(choice, output=None))
     given = None if choice.input is None else find_device(choice.input, "input")
     return Resolved(
         input=given.name if given else None,
@@ -159,6 +175,24 @@ class _Streams:
             stream.close()
 
 
+def _survey(block: Block, choice: DeviceChoice, plan: StreamPlan) -> tuple[int, int]:
+    """Return the smallest and the largest block that a device gives in a moment of silence."""
+    w = block.words
+    streams = _Streams(block, choice, plan, 0)
+    store(w, STOPPING, 1)
+    w[SMALLEST_BLOCK], w[LARGEST_BLOCK] = NO_BLOCK, 0
+    first = load(w, N_CALLBACKS)
+    streams.start()
+    stop = time.monotonic() + SURVEY_LIMIT_S
+    while load(w, N_CALLBACKS) < first + SURVEY_CALLBACKS and time.monotonic() < stop:
+        beat(block, AUDIO_HEARTBEAT_NS)
+        time.sleep(0.005)
+    if load(w, N_CALLBACKS) == first:
+        raise DeviceError("stream", "is open but does not call back: is the device in use elsewhere?")
+    streams.stop()
+    return int(w[SMALLEST_BLOCK]), int(w[LARGEST_BLOCK])
+
+
 class _AudioLoop:
     """Answers the node's commands and keeps the heartbeat."""
 
@@ -187,6 +221,8 @@ class _AudioLoop:
         try:
             if order == "resolve":
                 self._commands.send(("resolved", resolve(given[0])))
+            elif order == "survey":
+                self._commands.send(("surveyed", _survey(self._block, *given)))
             elif order == "open":
                 self._open(*given)
             elif order == "wait":  # for a device that was lost

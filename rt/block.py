@@ -65,6 +65,7 @@ N_LATE_HOPS, N_FALLBACKS, N_DRY_SAMPLES = 57, 58, 59
 N_BAD_INPUTS, N_BAD_STEMS, N_CLIPPED = 60, 61, 62
 """Samples: not finite in the input, not finite in the stems, over the ceiling."""
 LAST_BLOCK, LARGEST_BLOCK = 63, 64
+SMALLEST_BLOCK = 79
 RECORD_POSITION = 65
 """Output up to here is in the record ring."""
 N_INPUT_MISSING = 66
@@ -288,6 +289,7 @@ def make_block(geometry: Geometry, context: BaseContext | None = None) -> Block:
     w[RING_SAMPLES], w[CAPTURE_SAMPLES] = geometry.ring_samples, geometry.capture_samples
     w[RECORD_SAMPLES] = geometry.record_samples
     w[BUS_CHANNELS : BUS_CHANNELS + 2 * N_BUSES] = -1
+    w[SMALLEST_BLOCK] = NO_BLOCK
     w[LAST_LATE] = STOPPED_NOWHERE
     w[STOP_BEGIN] = STOPPED_NOWHERE
     block.stamps[:] = NO_STAMP
@@ -297,4 +299,6 @@ def make_block(geometry: Geometry, context: BaseContext | None = None) -> Block:
 
 
 NO_STAMP = -1
+NO_BLOCK = 1 << 30
+"""SMALLEST_BLOCK before the first."""
 STOPPED_NOWHERE = -1

@@ -80,6 +80,7 @@ from .block import (
     REVISION,
     RING_SAMPLES,
     SEMAPHORE,
+    SMALLEST_BLOCK,
     SUB_BLOCK_SAMPLES,
 )
 from .drift import JUMPED, follow_into
@@ -261,6 +262,7 @@ def process(base: int, heard, out, n: int) -> None:
     serve_meters(words, meters)
     words[LAST_BLOCK] = n
     words[LARGEST_BLOCK] = max(n, words[LARGEST_BLOCK])
+    words[SMALLEST_BLOCK] = min(n, words[SMALLEST_BLOCK])
     store(words, N_CALLBACKS, words[N_CALLBACKS] + 1)
 
 

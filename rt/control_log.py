@@ -17,6 +17,8 @@ class ControlLog:
     """States in the order in which the callback took them, with the output position of each."""
 
     rate_hz: int
+    origin: int = 0
+    """Position of the stream's first sample."""
     delay_samples: int
     start_ramp_samples: int
     entries: list[tuple[int, MixerState]] = field(default_factory=list)
@@ -30,6 +32,7 @@ class ControlLog:
         head = {
             "format": FORMAT,
             "rate_hz": self.rate_hz,
+            "origin": self.origin,
             "delay_samples": self.delay_samples,
             "start_ramp_samples": self.start_ramp_samples,
         }

@@ -6,13 +6,33 @@ short-lived children import this.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import sounddevice
-
 from .errors import DeviceError
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what ALSA and JACK print about devices that are not there off the terminal."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _quiet():
+    import sounddevice
 
 Kind = Literal["input", "output"]
 
@@ -64,8 +84,9 @@ def default_index(kind: Kind) -> int:
 def refresh() -> None:
     """Have PortAudio look for devices again.  No stream may be open."""
     try:
-        sounddevice._terminate()
-        sounddevice._initialize()
+        with _quiet():
+            sounddevice._terminate()
+            sounddevice._initialize()
     except sounddevice.PortAudioError as error:
         raise DeviceError("PortAudio", f"does not start ({error})") from error
 
@@ -123,22 +144,23 @@ class Stream:
         pick = {"duplex": slice(0, 2), "input": 0, "output": 1}[kind]
         self._spec = spec
         try:
-            self._stream: Any = sounddevice._StreamBase(
-                kind=kind,
-                samplerate=spec.rate_hz,
-                blocksize=spec.block_samples,
-                device=pairs[0][pick],
-                channels=pairs[1][pick],
-                dtype="float32",
-                latency=spec.latency,
-                callback=ffi.cast("PaStreamCallback*", callback_address),
-                userdata=ffi.cast("void*", userdata_address),
-                clip_off=True,  # the callback keeps its own ceiling
-                dither_off=True,
-                extra_settings=None,
-                prime_output_buffers_using_stream_callback=None,
-                never_drop_input=None,
-            )
+            with _quiet():
+                self._stream: Any = sounddevice._StreamBase(
+                    kind=kind,
+                    samplerate=spec.rate_hz,
+                    blocksize=spec.block_samples,
+                    device=pairs[0][pick],
+                    channels=pairs[1][pick],
+                    dtype="float32",
+                    latency=spec.latency,
+                    callback=ffi.cast("PaStreamCallback*", callback_address),
+                    userdata=ffi.cast("void*", userdata_address),
+                    clip_off=True,  # the callback keeps its own ceiling
+                    dither_off=True,
+                    extra_settings=None,
+                    prime_output_buffers_using_stream_callback=None,
+                    never_drop_input=None,
+                )
         except (sounddevice.PortAudioError, ValueError) as error:
             raise DeviceError(_name(spec), f"{error}; {_rates_taken(spec)}") from error
 
@@ -186,3 +208,13 @@ def _rates_taken(spec: StreamSpec) -> str:
             continue
         taken.append(str(rate_hz))
     return f"rates that would do: {', '.join(taken)} Hz" if taken else "no common rate would do"
+
+
+def print_devices() -> None:
+    """Print all devices as JSON: what `ask_devices` reads."""
+    found = {kind: default_index(kind) for kind in ("input", "output")}
+    print(json.dumps({"devices": [asdict(d) for d in list_devices()], "default": found}))
+
+
+if __name__ == "__main__":
+    print_devices()

@@ -29,6 +29,11 @@ NATURAL_RAD_S = 0.3
 SMOOTHING_RAD_S = 3.0
 """Two poles on the measured fill take off the jitter of scheduling."""
 FADE_SAMPLES = 256
+RESERVE_SAMPLES = 128
+"""What every full draw leaves in the ring: when no more comes, this is what it fades out over."""
+
+NEVER_BEGAN, DRAWING, STOPPED = 0.0, 1.0, -1.0
+"""Values of RUNNING: silence while it waits for the first time is not missing, later it is."""
 
 TARGET, RUNNING, READ, FRACTION, FAST, SLOW, INTEGRAL, ERROR, JUMPED, FADE, RATE = range(11)
 """Places in the state, float64."""
@@ -50,7 +55,11 @@ TAPS = make_taps()
 
 
 def start_follower(state: np.ndarray, target_samples: int, rate_hz: int) -> None:
-    """Make `state` that of a follower which has drawn nothing and waits for `target_samples`."""
+    """Make `state` that of a follower which has drawn nothing and waits for `target_samples`.
+
+    The target must hold a block of the other device, n of `follow_into` and N_TAPS + RESERVE_SAMPLES, and
+    whatever the other device may be late; a quarter of the ring must hold twice the target.
+    """
     state[:] = 0.0
     state[TARGET], state[RATE] = target_samples, rate_hz
 
@@ -58,6 +67,21 @@ def start_follower(state: np.ndarray, target_samples: int, rate_hz: int) -> None
 def drift_ppm(state: np.ndarray) -> float:
     """Return how much faster the other clock runs than the engine's, in millionths, as learnt so far."""
     return 1e6 * float(state[INTEGRAL])
+
+
+def fill_samples(state: np.ndarray) -> float:
+    """Return how far the read position is behind the other device, smoothed; the target once settled."""
+    return float(state[SLOW])
+
+
+def read_position(state: np.ndarray) -> float:
+    """Return the position in the ring that the next sample is taken at."""
+    return float(state[READ] + state[FRACTION])
+
+
+def jumped_samples(state: np.ndarray) -> int:
+    """Return how many samples were passed over, after overfills and underruns, since the start."""
+    return int(state[JUMPED])
 
 
 @njit
@@ -68,13 +92,20 @@ def _steer(state, fill, n):
     state[SLOW] += smoothing * (state[FAST] - state[SLOW])
     off = state[SLOW] - state[TARGET]
     kp, ki = 2.0 * NATURAL_RAD_S / state[RATE], NATURAL_RAD_S**2 / state[RATE]
-    state[INTEGRAL] = max(-LIMIT, min(LIMIT, state[INTEGRAL] + ki * off * dt))
+    wanted = state[INTEGRAL] + kp * off
+    if abs(wanted) < LIMIT or wanted * off < 0.0:  # at the limit it would learn how long it has been there
+        state[INTEGRAL] = max(-LIMIT, min(LIMIT, state[INTEGRAL] + ki * off * dt))
     state[ERROR] = max(-LIMIT, min(LIMIT, state[INTEGRAL] + kp * off))
 
 
 @njit
-def _begin(state, write):
-    state[RUNNING], state[READ], state[FRACTION] = 1.0, write - state[TARGET], 0.0
+def _begin(state, write, age_samples):
+    """Put the read position where the fill, with the time since the newest block, is the target."""
+    start = write + age_samples - state[TARGET]
+    whole = np.floor(start)
+    if state[RUNNING] == STOPPED:
+        state[JUMPED] += whole - state[READ]
+    state[RUNNING], state[READ], state[FRACTION] = DRAWING, whole, start - whole
     state[FAST] = state[SLOW] = state[TARGET]
     state[FADE] = 0.0
 
@@ -112,26 +143,27 @@ def follow_into(
     """Fill out[:, :n] with the next n samples on the engine's clock; returns how many are missing (silent).
 
     capture: float32 (2, power of two); write: its position; age_samples: time since it was written, at the
-    nominal rate.  It fades out when the ring runs low or over, waits for the target fill, and fades in.
+    nominal rate.  It fades out when the ring runs low or over, waits for the target fill, goes on from there
+    without repeating a sample, and fades in. Silence before the first fill is not missing.
     Thread: audio.  Latency: the target fill.
     """
-    if state[RUNNING] == 0.0:
-        if write < state[TARGET] + N_TAPS:
+    needed = n * (1.0 + LIMIT) + HALF + 1 + RESERVE_SAMPLES
+    if state[RUNNING] != DRAWING:
+        first = state[READ] if state[RUNNING] == STOPPED else N_TAPS
+        if write - first < state[TARGET] or state[TARGET] - age_samples < needed:
             out[:, :n] = 0.0
-            return n if state[JUMPED] > 0.0 or state[INTEGRAL] != 0.0 else 0
-        _begin(state, write)
+            return n if state[RUNNING] == STOPPED else 0
+        _begin(state, write, age_samples)
     ahead = write - state[READ] - state[FRACTION]
-    needed = n * (1.0 + LIMIT) + HALF + 1
-    if ahead < needed:
-        state[RUNNING] = 0.0
-        out[:, :n] = 0.0
-        return n
-    over = ahead > 4.0 * state[TARGET] + 2 * n
-    low = ahead < 2.0 * needed and ahead + age_samples < 2.0 * needed
+    over, low = ahead > 4.0 * state[TARGET] + 2 * n, ahead < needed
+    there = n
+    if low:
+        there = max(0, min(n, np.int64((ahead - HALF - 1) / (1.0 + LIMIT))))
+    elif ahead > capture.shape[1] - needed:  # lapped: what it would fade out with is overwritten
+        there = 0
     _steer(state, ahead + age_samples * (1.0 + state[INTEGRAL]), n)  # its clock has run on at its own pace
-    _draw(capture, state, out, n, over or low)
-    if over:
-        state[JUMPED] += write - state[TARGET] - state[READ]
+    _draw(capture, state, out, there, over or low)
+    out[:, there:n] = 0.0
     if over or low:
-        state[RUNNING] = 0.0
-    return 0
+        state[RUNNING] = STOPPED
+    return n - there

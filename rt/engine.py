@@ -16,7 +16,10 @@ from .block import (
     CAPTURE_READ,
     CAPTURE_WRITE,
     INPUT_FROM_FEED,
+    POSITION,
+    RATE_HZ,
     RECORD_POSITION,
+    WORKER_REALTIME,
     Block,
     Geometry,
     make_block,
@@ -102,9 +105,33 @@ class Engine:
             raise DeviceError("audio", self.audio.error or "no answer")
         return self.audio.resolved
 
+    def _survey(self, resolved: Resolved) -> Resolved:
+        """Return what was resolved with the blocks that the device really gives."""
+        if self.settings.devices.block_samples:
+            return replace(resolved, block_samples=self.settings.devices.block_samples)
+        plan = self.settings.plan_for(replace(resolved, block_samples=self.settings.hop))
+        with self._lock:
+            self.audio.tell("survey", self._choice(resolved, plan), plan)
+        self._wait(lambda: self.audio.surveyed or self.audio.error, STREAM_LIMIT_S, "trying the device")
+        surveyed: tuple[int, int] | None = self.audio.surveyed
+        if surveyed is None:
+            raise DeviceError("audio", self.audio.error or "no answer")
+        smallest, largest = surveyed
+        return replace(resolved, block_samples=largest if smallest == largest else 0, largest_block=largest)
+
+    def _choice(self, resolved: Resolved, plan: StreamPlan) -> DeviceChoice:
+        return replace(
+            self.settings.devices,
+            input=resolved.input if plan.n_in_channels else None,
+            output=resolved.output,
+            rate_hz=plan.rate_hz,
+        )
+
     def start_stream(self) -> None:
         """Open the stream and wait for its first block."""
         assert self.resolved
+        if not self.resolved.block_samples and not self.resolved.largest_block:
+            self.resolved = self._survey(self.resolved)
         plan = self.settings.plan_for(self.resolved)
         if self.settings.input_file:
             plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
@@ -114,16 +141,12 @@ class Engine:
                 self._player.prefill()
                 self._player.start()
         self.plan = plan
-        choice = replace(
-            self.settings.devices,
-            input=self.resolved.input if plan.n_in_channels else None,
-            output=self.resolved.output,
-            rate_hz=plan.rate_hz,
-        )
+        choice = self._choice(self.resolved, plan)
         with self._lock:
             if self._writer is None:
                 self.control_log = ControlLog(
                     rate_hz=plan.rate_hz,
+                    origin=-(-int(self.block.words[POSITION]) // self.settings.hop) * self.settings.hop,
                     delay_samples=plan.delay_samples,
                     start_ramp_samples=plan.ramp_samples,
                 )
@@ -221,6 +244,16 @@ class Engine:
 
     def _recording_event(self, kind: str, facts: dict[str, object]) -> None:
         self._note(Event(kind, time.monotonic(), dict(facts)))
+
+    @property
+    def seconds(self) -> float:
+        """Time played so far."""
+        return int(self.block.words[POSITION]) / max(1, int(self.block.words[RATE_HZ]))
+
+    @property
+    def is_realtime(self) -> bool:
+        """Whether the worker got real-time priority."""
+        return bool(self.block.words[WORKER_REALTIME])
 
     @property
     def record_position(self) -> int:

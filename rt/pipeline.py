@@ -157,3 +157,38 @@ class _SampleQueue:
                 self._pieces.appendleft(piece[:, take:])
             done += take
         return out
+
+
+def live_latency_samples(separator_hop: int, separator_latency: int, rate_hz: int, hop: int) -> int:
+    """Return how long stems take at a device's rate, in its samples, when input comes and stems go in hops.
+
+    At the model's rate that is the separator's own latency.  At another the converters hold samples back,
+    by amounts that change from hop to hop: the most that happens in some seconds of silence is taken.
+    """
+    counting = _Counting(separator_hop, separator_latency)
+    pipeline = Pipeline(counting, rate_hz=rate_hz, n_channels=2, live=True)
+    silence, most = np.zeros((2, hop), np.float32), 0
+    for n_in in range(hop, SURVEY_S * rate_hz, hop):
+        pipeline.push(silence)
+        most = max(most, n_in - pipeline.n_out // hop * hop)
+    return most
+
+
+SURVEY_S = 8
+"""Longer than the pattern of every common pair of rates."""
+
+
+class _Counting:
+    """A separator that only keeps time."""
+
+    def __init__(self, hop: int, latency_samples: int) -> None:
+        self.hop, self.latency_samples = hop, latency_samples
+        self._stems = np.zeros((N_STEMS, 2, hop), np.float32)
+
+    def init_state(self) -> None:
+        return None
+
+    def step(self, x: np.ndarray, state: None) -> tuple[np.ndarray, None]:
+        return self._stems, state
+
+    run = step

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,22 @@ def print_table(
         table.add_section()
         table.add_row(*last)
     Console().print(table)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines as they are, above what `live_lines` draws."""
+    for line in lines:
+        _STDOUT.print(line, highlight=False, markup=False)
+
+
+@contextmanager
+def live_lines() -> Iterator[Callable[[Sequence[str]], None]]:
+    """Give a function that draws lines in one place again and again; where stdout is no terminal, nothing."""
+    if not _STDOUT.is_terminal:
+        yield lambda lines: None
+        return
+    with Live(console=_STDOUT, auto_refresh=False, transient=True) as live:
+        yield lambda lines: live.update(Text("\n".join(lines)), refresh=True)
+
+
+_STDOUT = Console(soft_wrap=True)

@@ -179,6 +179,7 @@ class AudioWatch:
         self._pipe: Any = None
         self.state: AudioState = "starting"
         self.resolved: Resolved | None = None
+        self.surveyed: tuple[int, int] | None = None
         self.error: str | None = None
         self.reported_latency_ms: Any = None
         self.n_restarts = 0
@@ -206,7 +207,7 @@ class AudioWatch:
 
     def tell(self, order: str, *given: Any) -> None:
         """Send an order to the audio process; its answer comes by `tick`."""
-        self.error = None
+        self.error = self.surveyed = None
         self._pipe.send((order, *given))
         if order == "open":
             self._open = (given[0], given[1])
@@ -236,6 +237,8 @@ class AudioWatch:
     def _hear(self, answer: str, given: Any) -> None:
         if answer == "resolved":
             self.resolved = given
+        elif answer == "surveyed":
+            self.surveyed = given
         elif answer == "opened":
             back = self.state == "waiting"
             self.state, self.reported_latency_ms = "running", given

@@ -1,0 +1,121 @@
+"""The latency budget: what each stage adds, in samples, and how long the worker has.
+
+    D = (hop - gcd(block, hop)) + latency + allowance + effects        (block 0: the first term is hop)
+
+Output position p plays input position p - D.  A sample waits for its block to be whole before that, which the
+total counts; device and converters are beyond what can be known without measuring (`stemrack measure`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..rt.block import FADE_SAMPLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a sample waits for, stage by stage; all in samples of the device's rate.
+
+    block_samples: 0 where it changes, up to largest_block.  separator_samples: latency of the separation,
+    with rate conversion.  allowance_samples: 0 takes the least that is safe, `least_allowance`.
+    """
+
+    rate_hz: int
+    hop: int
+    block_samples: int
+    separator_samples: int
+    largest_block: int = 0
+    allowance_samples: int = 0
+    effects_samples: int = 0
+    limiter_samples: int = 0
+    window_ms: float = 0.0
+    """Length of the synthesis window: the figure that papers give."""
+
+    def __post_init__(self) -> None:
+        if not self.block_samples and not self.largest_block:
+            raise ValueError("a changing block needs largest_block")
+
+    @property
+    def alignment_samples(self) -> int:
+        """Wait for a hop to be whole, at worst, where blocks and hops do not meet."""
+        return self.hop - math.gcd(self.block_samples, self.hop) if self.block_samples else self.hop
+
+    @property
+    def least_allowance(self) -> int:
+        """A hop, or the block with its cross-fade if that is longer; both where the block changes."""
+        if not self.block_samples:
+            return self.largest_block + FADE_SAMPLES + self.hop
+        return max(self.hop, self.block_samples + FADE_SAMPLES)
+
+    @property
+    def allowance(self) -> int:
+        """Time given to the worker, with the cross-fade that must still fit in."""
+        return max(self.allowance_samples, self.least_allowance)
+
+    @property
+    def delay_samples(self) -> int:
+        """D: output position less the input position it plays."""
+        return self.alignment_samples + self.separator_samples + self.allowance + self.effects_samples
+
+    @property
+    def total_samples(self) -> int:
+        """From a sample at the input to the same sample at the output, without device and converters."""
+        return (self.block_samples or self.largest_block) + self.delay_samples + self.limiter_samples
+
+    def ms(self, n_samples: int) -> float:
+        """Return samples as milliseconds."""
+        return 1000.0 * n_samples / self.rate_hz
+
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        """Name and samples of each stage, in the order of the path."""
+        return [
+            ("block until it is whole", self.block_samples or self.largest_block),
+            ("block against hop", self.alignment_samples),
+            ("separation", self.separator_samples),
+            ("worker and cross-fade", self.allowance),
+            ("effects", self.effects_samples),
+            ("limiter", self.limiter_samples),
+        ]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {
+            "rate_hz": self.rate_hz,
+            "block_samples": self.block_samples,
+            "stages": {name: n for name, n in self.stages},
+            "delay_samples": self.delay_samples,
+            "total_samples": self.total_samples,
+            "total_ms": round(self.ms(self.total_samples), 3),
+            "worker_time_samples": worker_time_samples(self),
+            "window_ms": self.window_ms,
+        }
+
+
+def budget_rows(budget: Budget) -> list[tuple[str, str, str]]:
+    """Return the table a person reads: stage, samples, milliseconds."""
+    rows = [(name, str(n), f"{budget.ms(n):.1f}") for name, n in budget.stages if n]
+    rows.append(("device and converters", "unknown", "stemrack measure"))
+    return rows
+
+
+def worker_time_samples(budget: Budget) -> int:
+    """Return the least time the worker has for a hop, from its last sample in the ring to its stems wanted.
+
+    By enumeration of all the ways in which blocks and hops meet: the callback at position p has input up to
+    p + block, and wants the stems of input before p - D + block + fade.  Where the block changes: a hop, as
+    the allowance has one to spare (a long block may come just before a short one).
+    """
+    block, hop = budget.block_samples, budget.hop
+    if not block:
+        return hop + budget.allowance - budget.least_allowance
+    times = []
+    for p in range(0, math.lcm(block, hop), block):
+        wanted = p - budget.delay_samples + block + FADE_SAMPLES
+        end_of_slot = -(-wanted // hop) * hop
+        needed = end_of_slot + budget.separator_samples + budget.effects_samples
+        there_at = -(-needed // block) * block
+        times.append(p + block - there_at)
+    return min(times)

@@ -1,0 +1,274 @@
+"""Commands around the live node: run, devices, doctor. With `app_latency`, the top of everything."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import ConfigError
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("-c", "--config", help="Settings: a stemrack.toml (see --print-config).")
+]
+Input = Annotated[
+    str | None, typer.Option("-i", "--input", help="Device by name or number, or a sound file to loop.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", help="Device by name or number; none: no device; auto: what there is."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def overridden(config_file: Path | None, values: dict[str, Any]) -> Any:
+    """Return the configuration of a file, or the default one, with what the command line says."""
+    from .config import Config, load_config, with_overrides
+
+    config = load_config(config_file) if config_file else Config()
+    return with_overrides(config, values)
+
+
+def input_overrides(given: str | None) -> dict[str, Any]:
+    """Return what --input changes: a name that is a file's plays the file."""
+    if given is None:
+        return {}
+    if Path(given).is_file():
+        return {"device.file": given}
+    if Path(given).suffix and ("/" in given or Path(given).suffix in (".wav", ".flac", ".mp3", ".ogg")):
+        raise ConfigError(f"--input {given}: no such file")
+    return {"device.input": given, "device.file": ""}
+
+
+def engine_settings(config: Any) -> Any:
+    """Return the settings of the engine that a configuration describes."""
+    from ..models.bundles import find_weights
+    from ..models.profiles import load_profile
+    from .audio import AUTO, DeviceChoice
+    from .engine import EngineSettings
+    from .worker import WorkerSettings, load_from_profile
+
+    engine, device = config.engine, config.device
+    profile = load_profile(engine.profile)
+    weights = Path(engine.weights) if engine.weights else None
+    find_weights(profile, weights)
+    wants_input = not device.file and device.input != "none"
+    output: Any = None if device.output == "none" else device.output
+    if output == "default" and device.file:
+        output = AUTO
+    return EngineSettings(
+        hop=profile.windows.hop,
+        worker=WorkerSettings(
+            load=partial(load_from_profile, engine.profile, engine.runner, weights, engine.threads),
+            realtime=engine.realtime,
+        ),
+        devices=DeviceChoice(
+            input=device.input if wants_input else None,
+            output=output,
+            rate_hz=device.rate_hz,
+            block_samples=device.block_samples,
+            latency=device.latency,
+        ),
+        plan_for=lambda resolved: stream_plan(config, resolved),
+        mixer=config.mixer.state,
+        input_file=Path(device.file) if device.file else None,
+    )
+
+
+def budget_for(config: Any, resolved: Any) -> Any:
+    """Return the latency budget on the devices that were found."""
+    from ..latency.budget import Budget
+    from ..models.profiles import load_profile
+    from .limiter import limiter_latency
+    from .pipeline import live_latency_samples
+
+    profile = load_profile(config.engine.profile)
+    hop = profile.windows.hop
+    return Budget(
+        rate_hz=resolved.rate_hz,
+        hop=hop,
+        block_samples=resolved.block_samples,
+        largest_block=resolved.largest_block,
+        separator_samples=live_latency_samples(hop, profile.latency_samples, resolved.rate_hz, hop),
+        allowance_samples=config.engine.allowance_samples,
+        limiter_samples=limiter_latency(LIMITER_LOOKAHEAD) if config.mixer.true_peak else 0,
+        window_ms=profile.window_latency_ms,
+    )
+
+
+LIMITER_LOOKAHEAD = 64
+"""Samples; 1.5 ms at 44.1 kHz."""
+
+
+def stream_plan(config: Any, resolved: Any) -> Any:
+    """Return the stream's plan on the devices found.  Raises: ConfigError for missing channels."""
+    from .block import INPUT_FROM_CAPTURE, INPUT_FROM_DEVICE
+    from .config import pair_of
+    from .stream import StreamPlan
+
+    n_outputs = config.outputs.n_channels
+    if n_outputs > resolved.n_outputs:
+        name = resolved.output or "virtual clock"
+        raise ConfigError(f"[outputs] wants channel {n_outputs}, '{name}' has {resolved.n_outputs}")
+    heard = pair_of(config.device.input_channels)
+    n_inputs = max(heard) + 1 if resolved.input else 0
+    if n_inputs > resolved.n_inputs:
+        raise ConfigError(
+            f"[device] input_channels wants {n_inputs}, '{resolved.input}' has {resolved.n_inputs}"
+        )
+    return StreamPlan(
+        rate_hz=resolved.rate_hz,
+        delay_samples=budget_for(config, resolved).delay_samples,
+        n_in_channels=n_inputs,
+        n_out_channels=n_outputs,
+        input_source=INPUT_FROM_CAPTURE if resolved.separate_input else INPUT_FROM_DEVICE,
+        input_channels=heard,
+        bus_channels=config.outputs.bus_channels,
+        limiter_samples=LIMITER_LOOKAHEAD if config.mixer.true_peak else 0,
+    )
+
+
+def head_lines(config: Any, engine: Any) -> list[str]:
+    """Return what runs, the latency budget, and how to stop it."""
+    from ..latency.budget import budget_rows, worker_time_samples
+
+    found = engine.resolved
+    budget = budget_for(config, found)
+    source = config.device.file or found.input or "silence"
+    if config.device.file:
+        source += " (looped)"
+    block = str(found.block_samples) if found.block_samples else f"changing, up to {found.largest_block}"
+    priority = "yes" if engine.is_realtime else "no"
+    lines = [
+        f"stemrack: {source} -> {config.engine.profile} -> {found.output or 'no device (virtual clock)'}",
+        f"  {found.rate_hz} Hz, blocks of {block}, real-time priority: {priority}",
+        "",
+    ]
+    lines += [
+        f"  {name:<26}{n:>8}  {ms:>6}{' ms' if n != 'unknown' else ''}" for name, n, ms in budget_rows(budget)
+    ]
+    total = budget.total_samples
+    time_samples = worker_time_samples(budget)
+    lines += [
+        f"  {'input to output':<26}{total:>8}  {budget.ms(total):>6.1f} ms",
+        f"  (papers would say {budget.window_ms:.1f} ms, the window; the worker has "
+        f"{budget.ms(time_samples):.1f} ms a hop)",
+        "",
+        "  Ctrl-C fades out and stops; a second Ctrl-C stops at once.",
+    ]
+    return lines
+
+
+def run_command(
+    config_file: ConfigFile = None,
+    source: Input = None,
+    output: Output = None,
+    profile: Annotated[str | None, typer.Option("-n", "--profile", help="Profile, by name or .toml.")] = None,
+    runner: Annotated[
+        str | None, typer.Option(help="Engine of the networks: auto, onnx-cpu or torch-cpu.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights in place of the profile's own.")] = None,
+    rate_hz: Annotated[int | None, typer.Option("--rate", help="Sample rate; 0: the device's own.")] = None,
+    block: Annotated[int | None, typer.Option(help="Samples a block; 0: as the device likes.")] = None,
+    allowance: Annotated[
+        int | None, typer.Option(help="Samples of time for the worker; 0: the least.")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Record the mix below this folder.")] = None,
+    record_stems: Annotated[bool, typer.Option("--record-stems", help="Record the stems too.")] = False,
+    control_log: Annotated[Path | None, typer.Option(help="Write all fader moves to this file.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this time.")] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML and exit.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Separate live: from an audio interface or a looped file to an interface, until Ctrl-C."""
+    values = {
+        "device.output": output,
+        "engine.profile": profile,
+        "engine.runner": runner,
+        "engine.weights": weights,
+        "device.rate_hz": rate_hz,
+        "device.block_samples": block,
+        "engine.allowance_samples": allowance,
+        "recording.folder": None if record is None else str(record),
+        "recording.stems": record_stems or None,
+    }
+    config = overridden(config_file, values | input_overrides(source))
+    if print_config:
+        from .config import config_text
+
+        print(config_text(config), end="")
+        return
+    from .live import RunOptions, run
+
+    options = RunOptions(
+        head=partial(head_lines, config),
+        as_json=as_json,
+        seconds=seconds,
+        control_log=control_log,
+        record=config.recording if record or record_stems else None,
+    )
+    raise typer.Exit(run(engine_settings(config), options))
+
+
+def devices_command(as_json: AsJson = False) -> None:
+    """List the audio devices, their channels, and the latencies that they report."""
+    from .asking import ask_devices
+
+    found = ask_devices()
+    if as_json:
+        print(json.dumps(found))
+        return
+    from .screen import print_lines, print_table
+
+    if not found["devices"]:
+        print_lines(["No audio device. `stemrack run --input song.flac --output none` needs none."])
+        return
+    rows = []
+    for d in found["devices"]:
+        marks = "".join(m for m, k in ((">", "input"), ("<", "output")) if found["default"][k] == d["index"])
+        low = " / ".join(f"{v:.1f}" for v in d["low_latency_ms"])
+        high = " / ".join(f"{v:.1f}" for v in d["high_latency_ms"])
+        channels = f"{d['n_inputs']} / {d['n_outputs']}"
+        rows.append(
+            [str(d["index"]) + marks, d["name"], d["host_api"], channels, f"{d['rate_hz']:.0f}", low, high]
+        )
+    heads = ["", "name", "host API", "in / out", "Hz", "low, ms", "high, ms"]
+    print_table(
+        "Devices (> default input, < default output; latencies as reported, not measured)", heads, rows
+    )
+
+
+def doctor_command(
+    config_file: ConfigFile = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave the 5-second self-test out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what is installed, which devices there are, which runner would be used, and how fast it is.
+
+    Exit code: 1 if something fails.
+    """
+    from .doctor import diagnose
+    from .screen import print_lines
+
+    findings = []
+    for finding in diagnose(overridden(config_file, {}), self_test=not quick):
+        findings.append(finding)
+        if not as_json:
+            mark = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}[finding.state]
+            remedy = f"\n{'':21}-> {finding.remedy}" if finding.remedy else ""
+            print_lines([f"{mark}  {finding.name:<14} {finding.text}{remedy}"])
+    if as_json:
+        print(json.dumps([f.as_dict() for f in findings]))
+    raise typer.Exit(1 if any(f.state == "fail" for f in findings) else 0)
+
+
+def add_commands(cli: typer.Typer) -> None:
+    """Add the commands of this file to the command line."""
+    cli.command("run")(run_command)
+    cli.command("devices")(devices_command)
+    cli.command("doctor")(doctor_command)

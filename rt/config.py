@@ -1,0 +1,273 @@
+"""`stemrack.toml`: every setting of a live node, read once, checked at the edge."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..models.stems import STEMS
+from .block import BUSES
+from .errors import ConfigError
+from .params import Fader, MixerState
+from .recording import RecordSettings
+
+RATE_LIMITS_HZ = (8_000, 192_000)
+BLOCK_LIMIT = 8_192
+ALLOWANCE_LIMIT = 65_536
+COMMAND_LINE = "command line"
+
+
+def _limit(key: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise ConfigError(f"{key} = {value}: must be {lowest:g} to {highest:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """[engine]: what separates. allowance_samples: time the worker has, 0 for the least that is safe."""
+
+    profile: str = "live"
+    runner: str = "auto"
+    weights: str = ""
+    threads: int = 2
+    allowance_samples: int = 0
+    realtime: bool = True
+
+    def __post_init__(self) -> None:
+        _limit("threads", self.threads, 1, 64)
+        _limit("allowance_samples", self.allowance_samples, 0, ALLOWANCE_LIMIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """[device]: where sound comes from and goes to. input and output: name, number, `default` or `none`.
+
+    file: a sound file in place of the input.  rate_hz, block_samples: 0 for the device's own.
+    """
+
+    input: str | int = "default"
+    output: str | int = "default"
+    file: str = ""
+    rate_hz: int = 0
+    block_samples: int = 0
+    latency: str | float = "low"
+    input_channels: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self) -> None:
+        if self.rate_hz:
+            _limit("rate_hz", self.rate_hz, *RATE_LIMITS_HZ)
+        _limit("block_samples", self.block_samples, 0, BLOCK_LIMIT)
+        _channels("input_channels", self.input_channels, least=1)
+        if isinstance(self.latency, str) and self.latency not in ("low", "high"):
+            raise ConfigError(f"latency = {self.latency!r}: must be 'low', 'high' or seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsConfig:
+    """[outputs]: channels of the device, from 1, for each bus; [] leaves it out, one makes it mono."""
+
+    main: tuple[int, ...] = (1, 2)
+    drums: tuple[int, ...] = ()
+    bass: tuple[int, ...] = ()
+    other: tuple[int, ...] = ()
+    vocals: tuple[int, ...] = ()
+    cue: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        taken: dict[int, str] = {}
+        for bus in BUSES:
+            channels = getattr(self, bus)
+            _channels(bus, channels, least=0)
+            for channel in channels:
+                if taken.setdefault(channel, bus) != bus:
+                    raise ConfigError(f"{bus} = {list(channels)}: channel {channel} is {taken[channel]}'s")
+        if not taken:
+            raise ConfigError("main = []: at least one bus must have channels")
+
+    @property
+    def bus_channels(self) -> dict[str, tuple[int, int]]:
+        """Channels from 0, left and right, of the buses that are connected."""
+        return {bus: _pair(getattr(self, bus)) for bus in BUSES if getattr(self, bus)}
+
+    @property
+    def n_channels(self) -> int:
+        """Channels the device must have."""
+        return max(max(getattr(self, bus), default=0) for bus in BUSES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixerConfig:
+    """[mixer], and [mixer.drums] and so on: where the faders stand at the beginning."""
+
+    ramp_ms: float = 10.0
+    ceiling_db: float = 0.0
+    true_peak: bool = False
+    master_db: float = 0.0
+    cue_db: float = 0.0
+    drums: Fader = Fader()  # noqa: RUF009  frozen
+    bass: Fader = Fader()  # noqa: RUF009
+    other: Fader = Fader()  # noqa: RUF009
+    vocals: Fader = Fader()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        _ = self.state
+
+    @property
+    def state(self) -> MixerState:
+        """The faders as the engine takes them.  Raises: ConfigError for a value out of its limits."""
+        names = (*STEMS, "master_db", "cue_db", "ceiling_db", "ramp_ms")
+        return MixerState(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole stemrack.toml."""
+
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    outputs: OutputsConfig = field(default_factory=OutputsConfig)
+    mixer: MixerConfig = field(default_factory=MixerConfig)
+    recording: RecordSettings = field(default_factory=RecordSettings)
+
+
+def _channels(key: str, channels: tuple[int, ...], *, least: int) -> None:
+    if not least <= len(channels) <= 2 or any(not 1 <= c <= 256 for c in channels):
+        raise ConfigError(f"{key} = {list(channels)}: must be one or two channels, counted from 1")
+
+
+def _pair(channels: tuple[int, ...]) -> tuple[int, int]:
+    return channels[0] - 1, channels[-1] - 1
+
+
+def pair_of(channels: tuple[int, ...]) -> tuple[int, int]:
+    """Return left and right, from 0, of one or two channels counted from 1.
+
+    >>> pair_of((3, 4)), pair_of((2,))
+    ((2, 3), (1, 1))
+    """
+    return _pair(channels)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "text"}
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_words(part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    return "a list of channels" if get_origin(hint) is tuple else names.get(hint, str(hint))
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    """Return a TOML value as the type of its field."""
+    if value in ("-inf", "inf") and _fits(0.0, hint):
+        return -math.inf if value == "-inf" else math.inf
+    if get_origin(hint) is tuple and isinstance(value, list) and all(_fits(v, int) for v in value):
+        return tuple(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if get_origin(hint) is tuple or not _fits(value, hint):
+        raise ConfigError(f"{where} = {value!r}: must be {_words(hint)}")
+    return float(value) if hint is float and not isinstance(value, list) else value
+
+
+def _build(kind: Any, values: Mapping[str, Any], base: Any, source: str, table: str) -> Any:
+    """Return `base`, of dataclass `kind`, with the values of a table; errors name source, table and key."""
+    hints = get_type_hints(kind)
+    known = {f.name for f in fields(kind)}
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = f"{table}.{key}" if table else key
+        if key not in known:
+            raise ConfigError(f"{source}: [{table}] has no key '{key}': it knows {', '.join(sorted(known))}")
+        if is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: {inner} = {value!r}: must be a table, [{inner}]")
+            changed[key] = _build(hints[key], value, getattr(base, key), source, inner)
+        else:
+            changed[key] = _value(value, hints[key], f"{source}: [{table}] {key}")
+    try:
+        return replace(base, **changed)
+    except ConfigError as error:
+        said = str(error)
+        raise error if said.startswith(source) else ConfigError(f"{source}: [{table}] {said}") from error
+
+
+def parse_config(text: str, source: str) -> Config:
+    """Return the configuration that a TOML text describes.  Raises: ConfigError with source, key, limit."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source} is not TOML: {error}") from error
+    return _build(Config, values, Config(), source, "")
+
+
+def load_config(path: Path) -> Config:
+    """Return the configuration in a file.  Raises: ConfigError."""
+    try:
+        return parse_config(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}): check the name") from error
+
+
+def with_overrides(config: Config, values: Mapping[str, Any], source: str = COMMAND_LINE) -> Config:
+    """Return the configuration with some values changed; keys are `table.key`, None changes nothing.
+
+    >>> with_overrides(Config(), {"device.rate_hz": 48_000}).device.rate_hz
+    48000
+    """
+    tables: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None:
+            *parents, key = name.split(".")
+            table = tables
+            for parent in parents:
+                table = table.setdefault(parent, {})
+            table[key] = value
+    return _build(Config, tables, config, source, "")
+
+
+def config_text(config: Config) -> str:
+    """Return the TOML of a configuration, with every key; `parse_config` gives it back."""
+    lines: list[str] = []
+    _write_table(lines, config, "")
+    return "\n".join(lines).lstrip() + "\n"
+
+
+def _write_table(lines: list[str], values: Any, name: str) -> None:
+    plain = [f for f in fields(values) if not is_dataclass(getattr(values, f.name))]
+    if plain:
+        lines += ["", f"[{name}]"]
+        lines += [f"{f.name} = {_toml(getattr(values, f.name))}" for f in plain]
+    for f in fields(values):
+        if is_dataclass(getattr(values, f.name)):
+            _write_table(lines, getattr(values, f.name), f"{name}.{f.name}" if name else f.name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, float):
+        return '"-inf"' if value == -math.inf else repr(value)
+    if isinstance(value, int):
+        return str(value)
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -1,0 +1,193 @@
+"""`stemrack doctor`: what is installed, what would run and why, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..models.errors import ModelError
+from .asking import ask_devices
+from .config import Config
+from .errors import HostError
+
+SELF_TEST_S = 5.0
+PACKAGES = ("numpy", "numba", "onnxruntime", "torch", "sounddevice", "soundfile", "soxr", "pedalboard")
+GOVERNORS = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: its name, how it is, in words, and what would mend it."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    text: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def diagnose(config: Config, *, self_test: bool = True) -> Iterator[Finding]:
+    """Yield the findings one by one; with self_test, the last runs the separator for SELF_TEST_S."""
+    yield Finding("system", "ok", f"{platform.platform()}, Python {platform.python_version()}")
+    yield _packages()
+    yield _kernels()
+    yield _weights(config)
+    yield from _runners(config)
+    yield _devices()
+    yield _realtime()
+    yield _governor()
+    yield _disk(config)
+    if self_test:
+        yield _self_test(config)
+
+
+def _packages() -> Finding:
+    versions, missing = [], []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    text = ", ".join(versions)
+    if set(missing) <= {"pedalboard"}:
+        return Finding("packages", "ok", text + (" (pedalboard is not installed)" if missing else ""))
+    return Finding("packages", "fail", f"missing: {', '.join(missing)}", "pip install stemrack")
+
+
+def _kernels() -> Finding:
+    from ..models.jit import cache_folder
+
+    folder = cache_folder()
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            "compiled code", "warn", f"{folder} cannot be written", "set XDG_CACHE_HOME: every start compiles"
+        )
+    n = sum(1 for _ in folder.rglob("*.nbc"))
+    text = f"{n} kernels kept" if n else "none kept yet: the first start compiles"
+    return Finding("compiled code", "ok", text)
+
+
+def _weights(config: Config) -> Finding:
+    from ..models.bundles import find_weights
+    from ..models.profiles import load_profile
+
+    try:
+        profile = load_profile(config.engine.profile)
+        path = find_weights(profile, Path(config.engine.weights) if config.engine.weights else None)
+    except ModelError as error:
+        return Finding("weights", "fail", str(error), "choose another [engine] profile or weights")
+    return Finding(
+        "weights", "ok", f"profile {profile.name}: {path.name}, {path.stat().st_size / 2**20:.1f} MiB"
+    )
+
+
+def _runners(config: Config) -> Iterator[Finding]:
+    import onnxruntime
+
+    providers = onnxruntime.get_available_providers()
+    wanted = config.engine.runner
+    why = "asked for" if wanted != "auto" else "the CPU's fastest; there is no GPU runner yet"
+    chosen = "onnx-cpu" if wanted == "auto" else wanted
+    yield Finding("runner", "ok", f"{chosen} ({why}); ONNX Runtime offers {', '.join(providers)}")
+    gpu = shutil.which("nvidia-smi")
+    if gpu:
+        done = subprocess.run([gpu, "-L"], capture_output=True, text=True, timeout=10)
+        yield Finding("GPU", "ok", done.stdout.strip() or "nvidia-smi lists none")
+
+
+def _devices() -> Finding:
+    try:
+        found = ask_devices()
+    except HostError as error:
+        return Finding("audio", "fail", str(error), "on Debian and Ubuntu: apt-get install libportaudio2")
+    names = [d["name"] for d in found["devices"]]
+    if not names:
+        return Finding(
+            "audio", "warn", "no device", "plug one in, start a sound server, or use --output none"
+        )
+    return Finding("audio", "ok", f"{len(names)} devices: {', '.join(names[:6])}")
+
+
+def _realtime() -> Finding:
+    script = f"from {__package__}.heartbeat import realtime_priority; print(realtime_priority())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    if done.stdout.strip() == "True":
+        return Finding("priority", "ok", "the worker gets real-time priority")
+    return Finding(
+        "priority",
+        "warn",
+        "no real-time priority: hops may be late while the machine is busy",
+        "allow it: 'rtprio 20' for your user in /etc/security/limits.conf",
+    )
+
+
+def _governor() -> Finding:
+    if not GOVERNORS.is_file():
+        return Finding("processor", "ok", f"{os.cpu_count()} cores; its clock policy cannot be read")
+    governor = GOVERNORS.read_text().strip()
+    if governor == "powersave":
+        return Finding("processor", "warn", "clock policy powersave", "cpupower frequency-set -g performance")
+    return Finding("processor", "ok", f"{os.cpu_count()} cores, clock policy {governor}")
+
+
+def _disk(config: Config) -> Finding:
+    folder = config.recording.folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < 2 * config.recording.min_free_bytes:
+        return Finding("disk", "warn", f"{free / 1e6:.0f} MB free", "recordings would stop soon: free space")
+    return Finding("disk", "ok", f"{free / 1e9:.1f} GB free for recordings")
+
+
+def _self_test(config: Config) -> Finding:
+    """Separate noise for some seconds and compare a hop's time with its length."""
+    import numpy as np
+
+    from ..models.stems import MODEL_RATE_HZ
+    from .separate import load_separator
+
+    engine = config.engine
+    weights = Path(engine.weights) if engine.weights else None
+    try:
+        separator = load_separator(engine.profile, engine.runner, weights, n_threads=engine.threads)
+    except (HostError, ModelError) as error:
+        return Finding("self-test", "fail", str(error), "see the findings above")
+    times_ms = hop_times_ms(separator, SELF_TEST_S, time.perf_counter)
+    p50, p99 = np.percentile(times_ms, [50, 99])
+    hop_ms = 1e3 * separator.hop / MODEL_RATE_HZ
+    text = (
+        f"a hop of {hop_ms:.1f} ms takes {p50:.1f} ms (p50), {p99:.1f} (p99), {max(times_ms):.1f} (longest)"
+    )
+    if p99 < 0.5 * hop_ms:
+        return Finding("self-test", "ok", text)
+    remedy = "close other programs, or give more time: [engine] allowance_samples"
+    return Finding("self-test", "warn" if p99 < hop_ms else "fail", text, remedy)
+
+
+def hop_times_ms(separator: Any, seconds: float, clock: Callable[[], float]) -> list[float]:
+    """Return the time of each hop of noise, warm, for so many seconds of the clock."""
+    import numpy as np
+
+    state = separator.init_state()
+    x = (0.1 * np.random.default_rng(2).standard_normal((2, separator.hop))).astype(np.float32)
+    for _ in range(8):
+        separator.step(x, state)
+    times, stop = [], clock() + seconds
+    while not times or clock() < stop:
+        started = clock()
+        separator.step(x, state)
+        times.append(1e3 * (clock() - started))
+    return times

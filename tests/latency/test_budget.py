@@ -1,0 +1,68 @@
+"""The budget against a simulation that knows nothing of its formula."""
+
+import random
+
+import pytest
+
+from stemrack.latency.budget import Budget, budget_rows, worker_time_samples
+from stemrack.rt.block import FADE_SAMPLES
+
+BLOCKS = (32, 64, 100, 128, 256, 441, 512, 1024)
+
+
+def least_time(sizes, hop, latency, delay):
+    """Simulate: when is each slot's last input there, and when are its stems wanted first?  In samples."""
+    there, ready, least = 0, {}, None
+    slots = 0
+    for n in sizes:
+        p = there
+        there += n  # the callback writes its block first
+        while (slots + 1) * hop + latency <= there:
+            ready[slots] = there
+            slots += 1
+        wanted = p - delay + n + FADE_SAMPLES  # all before this
+        for slot in range(max(0, p - delay) // hop, -(-wanted // hop) if wanted > 0 else 0):
+            time = there - ready.get(slot, 10**9)
+            least = time if least is None else min(least, time)
+    return least
+
+
+def budget_of(block, **more):
+    return Budget(rate_hz=44_100, hop=512, block_samples=block, separator_samples=512, **more)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_stems_are_always_in_time_and_the_time_is_what_is_said(block):
+    budget = budget_of(block)
+    simulated = least_time([block] * (200_000 // block), 512, 512, budget.delay_samples)
+    assert simulated == worker_time_samples(budget)
+    assert simulated >= 0
+
+
+def test_changing_blocks():
+    budget = budget_of(0, largest_block=2048)
+    chance = random.Random(1)
+    sizes = [chance.randrange(1, budget.largest_block + 1) for _ in range(4_000)]
+    assert least_time(sizes, 512, 512, budget.delay_samples) >= worker_time_samples(budget) >= 0
+
+
+@pytest.mark.parametrize("block", [512, 1024])
+def test_a_sample_less_would_be_late(block):
+    budget = budget_of(block)
+    sizes = [block] * 400
+    assert least_time(sizes, 512, 512, budget.delay_samples) == block
+    assert least_time(sizes, 512, 512, budget.delay_samples - 1) < block
+
+
+def test_figures_of_the_live_profile():
+    budget = budget_of(256, window_ms=23.2)
+    assert (budget.delay_samples, budget.total_samples) == (256 + 512 + 512, 256 + 1280)
+    assert [row[:2] for row in budget_rows(budget)] == [
+        ("block until it is whole", "256"),
+        ("block against hop", "256"),
+        ("separation", "512"),
+        ("worker and cross-fade", "512"),
+        ("device and converters", "unknown"),
+    ]
+    assert budget.as_dict()["total_ms"] == pytest.approx(34.83)
+    assert budget_of(256, allowance_samples=2_000).delay_samples == 256 + 512 + 2_000
