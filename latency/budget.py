@@ -30,6 +30,8 @@ class Budget:
     allowance_samples: int = 0
     effects_samples: int = 0
     limiter_samples: int = 0
+    follower_samples: int = 0
+    """Fill of the capture ring where input and output are separate devices."""
     window_ms: float = 0.0
     """Length of the synthesis window: the figure that papers give."""
 
@@ -62,7 +64,11 @@ class Budget:
     @property
     def total_samples(self) -> int:
         """From a sample at the input to the same sample at the output, without device and converters."""
-        return (self.block_samples or self.largest_block) + self.delay_samples + self.limiter_samples
+        return (self.block_samples or self.largest_block) + self._around
+
+    @property
+    def _around(self) -> int:
+        return self.follower_samples + self.delay_samples + self.limiter_samples
 
     def ms(self, n_samples: int) -> float:
         """Return samples as milliseconds."""
@@ -73,6 +79,7 @@ class Budget:
         """Name and samples of each stage, in the order of the path."""
         return [
             ("block until it is whole", self.block_samples or self.largest_block),
+            ("clock of the input", self.follower_samples),
             ("block against hop", self.alignment_samples),
             ("separation", self.separator_samples),
             ("worker and cross-fade", self.allowance),

@@ -95,10 +95,18 @@ def budget_for(config: Any, resolved: Any) -> Any:
         separator_samples=live_latency_samples(hop, profile.latency_samples, resolved.rate_hz, hop),
         allowance_samples=config.engine.allowance_samples,
         limiter_samples=limiter_latency(LIMITER_LOOKAHEAD) if config.mixer.true_peak else 0,
+        follower_samples=capture_target(resolved) if resolved.separate_input else 0,
         window_ms=profile.window_latency_ms,
     )
 
 
+def capture_target(resolved: Any) -> int:
+    """Return the fill of the capture ring: a block of each device, and one of either being late."""
+    return 4 * max(resolved.block_samples, resolved.largest_block, 256) + CAPTURE_RESERVE
+
+
+CAPTURE_RESERVE = 512
+"""More than the drift follower's own reach (`drift.N_TAPS`, `RESERVE_SAMPLES`)."""
 LIMITER_LOOKAHEAD = 64
 """Samples; 1.5 ms at 44.1 kHz."""
 
@@ -126,6 +134,7 @@ def stream_plan(config: Any, resolved: Any) -> Any:
         n_out_channels=n_outputs,
         input_source=INPUT_FROM_CAPTURE if resolved.separate_input else INPUT_FROM_DEVICE,
         input_channels=heard,
+        capture_target_samples=capture_target(resolved),
         bus_channels=config.outputs.bus_channels,
         limiter_samples=LIMITER_LOOKAHEAD if config.mixer.true_peak else 0,
     )

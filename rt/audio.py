@@ -17,19 +17,24 @@ from .atomics import load, store
 from .block import (
     AUDIO_HEARTBEAT_NS,
     AUDIO_PHASE,
+    EPOCH,
     FADED,
     INPUT_FROM_CAPTURE,
     LARGEST_BLOCK,
     N_CALLBACKS,
+    N_CLIPPED,
+    N_XRUNS,
     NO_BLOCK,
     READY,
+    SHUTDOWN_AUDIO,
     SMALLEST_BLOCK,
     STOPPING,
+    WORKER_EPOCH,
+    WORKER_PHASE,
     Block,
     Geometry,
 )
 from .callback import callback, capture
-from .device import StreamSpec, find_device, open_stream, refresh
 from .errors import DeviceError
 from .heartbeat import beat, begin_child, end_process, node_is_gone
 from .stream import StreamPlan, begin_stream
@@ -41,6 +46,7 @@ RETRY_S = 0.2
 """Between two looks for a device that is not there."""
 FADE_LIMIT_S = 0.5
 SURVEY_LIMIT_S = 2.0
+WORKER_LIMIT_S = 0.5
 SURVEY_CALLBACKS = 16
 
 
@@ -83,7 +89,10 @@ VIRTUAL_BLOCK = 256
 
 
 def resolve(choice: DeviceChoice) -> Resolved:
-    """Return what the wanted devices are.  Raises: DeviceError if one is not there."""
+    """Return what the wanted devices are.  Raises: DeviceError if one is not there.
+
+    PortAudio is loaded here and not before: on the virtual clock nothing of it can hang.
+    """
     if choice.output is None:
         rate = choice.rate_hz or 44_100
         return Resolved(
@@ -95,6 +104,8 @@ def resolve(choice: DeviceChoice) -> Resolved:
             separate_input=False,
             block_samples=choice.block_samples or VIRTUAL_BLOCK,
         )
+    from .device import find_device
+
     try:
         output = find_device("default" if choice.output == AUTO else choice.output, "output")
     except DeviceError:
@@ -130,6 +141,8 @@ class _Streams:
                 block, choice.block_samples or VIRTUAL_BLOCK, pace=choice.pace, waits=choice.waits
             )
             return
+        from .device import StreamSpec, find_device, open_stream
+
         output = find_device(choice.output, "output")
         given = None if choice.input is None else find_device(choice.input, "input")
         spec = StreamSpec(
@@ -149,6 +162,13 @@ class _Streams:
         self._streams.append(open_stream(spec, address_of_function(callback), block.address))
 
     def start(self) -> None:
+        """Start the stream once the worker has made itself ready for it; without one, at once."""
+        w = self._block.words
+        stop = time.monotonic() + WORKER_LIMIT_S
+        while load(w, WORKER_PHASE) == READY and load(w, WORKER_EPOCH) != load(w, EPOCH):
+            if time.monotonic() > stop:
+                break
+            time.sleep(0.002)
         for stream in self._streams:
             stream.start()
 
@@ -190,6 +210,7 @@ def _survey(block: Block, choice: DeviceChoice, plan: StreamPlan) -> tuple[int, 
     if load(w, N_CALLBACKS) == first:
         raise DeviceError("stream", "is open but does not call back: is the device in use elsewhere?")
     streams.stop()
+    w[N_XRUNS : N_CLIPPED + 1] = 0  # nobody was waiting for its sound
     return int(w[SMALLEST_BLOCK]), int(w[LARGEST_BLOCK])
 
 
@@ -204,7 +225,7 @@ class _AudioLoop:
 
     def run(self) -> None:
         """Return once the node is gone or asks for the end."""
-        while not node_is_gone(self._block):
+        while not node_is_gone(self._block, SHUTDOWN_AUDIO):
             beat(self._block, AUDIO_HEARTBEAT_NS)
             clock = self._streams.clock if self._streams else None
             told = self._commands.poll(clock.run_due() if clock else POLL_S)
@@ -244,7 +265,10 @@ class _AudioLoop:
     def _try_again(self) -> None:
         assert self._wanted
         try:
-            refresh()
+            if self._wanted[0].output is not None:
+                from .device import refresh
+
+                refresh()
             self._open(*self._wanted)
         except DeviceError:
             self._next_try = time.monotonic() + RETRY_S

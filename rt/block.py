@@ -119,7 +119,8 @@ IDLE, PREPARING, READY = 0, 1, 2
 # The supervisor (the node).
 NODE_HEARTBEAT_NS = 120
 SHUTDOWN = 121
-"""1: children are to end."""
+"""How far the node has come in ending its children; the worker goes last, so that the fade is not dry."""
+SHUTDOWN_AUDIO, SHUTDOWN_ALL = 1, 2
 
 # The audio process.
 AUDIO_HEARTBEAT_NS = 128

@@ -154,15 +154,15 @@ def _input_from_feed(words, capture, n, dry):
 
 
 @njit
-def _input_from_capture(words, capture, follower, n, dry):
-    """Draw n samples of the other device onto this one's clock."""
+def _input_from_capture(words, capture, follower, at, n, dry):
+    """Draw n samples of the other device onto our clock; `at` samples of this block are drawn already."""
     write = load(words, CAPTURE_WRITE)
     age_ns = now_ns() - load(words, CAPTURE_TIME_NS)
     if load(words, CAPTURE_WRITE) != write:  # a block came in between: both anew
         write = load(words, CAPTURE_WRITE)
         age_ns = 0
     age_samples = max(0.0, min(words[RATE_HZ] * 0.1, age_ns * 1e-9 * words[RATE_HZ]))
-    words[N_INPUT_MISSING] += follow_into(capture, write, age_samples, follower, dry, n)
+    words[N_INPUT_MISSING] += follow_into(capture, write, age_samples + at, follower, dry, n)
     words[N_INPUT_DROPPED] = np.int64(follower[JUMPED])
 
 
@@ -186,7 +186,7 @@ def _listen(words, follower, ring, capture, meters, heard, at, n, dry):
     elif source == INPUT_FROM_FEED:
         _input_from_feed(words, capture, n, dry)
     else:
-        _input_from_capture(words, capture, follower, n, dry)
+        _input_from_capture(words, capture, follower, at, n, dry)
     _clean(words, dry, n)
     meter_one(meters[0, 0], dry, n)
     position = words[POSITION]

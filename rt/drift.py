@@ -7,6 +7,16 @@ written plus the time since), because two devices with equal blocks beat at a fr
     fill' = fs (drift - step_error),  step_error = KP (fill - target) + integral,  |step_error| <= 0.5 %
     two poles in a double zero of damping: KP = 2 W / fs, KI = W^2 / fs
 
+Measured at 44.1 kHz with a target of 2048 samples, by tests/rt/test_drift.py:
+- `test_pass_band...`: within 0.0005 dB to 18 kHz at every fraction; the transition is above that.
+- `test_a_sine_at_300_ppm`, settled: signal to noise 109 dB at 1 kHz, 110 at 5, 105 at 10, 107 at 15, 100 at
+  18; no image or alias above -119 dB.
+- `test_a_minute_of_drift`, from a cold start: at 300 ppm the fill strays by 20 samples and the pitch is
+  within 0.1 cent after 7 s; at 4000 ppm by 261 samples, after 19 s. After a minute the pitch moves by less
+  than 2e-4 cent.
+- `test_blocks_that_come_up_to_2_ms_late...`: those bend the pitch by less than a third of a cent.
+- `test_what_a_block_costs -s`: 30 us for 256 samples on one core of the development machine.
+
 Source of the loop: the second-order delay-locked loop of Adriaensen 2005, Using a DLL to filter time.
 """
 
@@ -29,10 +39,12 @@ NATURAL_RAD_S = 0.3
 SMOOTHING_RAD_S = 3.0
 """Two poles on the measured fill take off the jitter of scheduling."""
 FADE_SAMPLES = 256
-RESERVE_SAMPLES = 128
-"""What every full draw leaves in the ring: when no more comes, this is what it fades out over."""
+FADE_OUT_STEP = 2
+"""It fades out in half the time."""
+RESERVE_SAMPLES = FADE_SAMPLES // FADE_OUT_STEP + 2
+"""What every draw leaves in the ring: when no more comes, this is what it fades out over."""
 
-NEVER_BEGAN, DRAWING, STOPPED = 0.0, 1.0, -1.0
+NEVER_BEGAN, DRAWING, FADING_OUT, STOPPED = 0.0, 1.0, 2.0, -1.0
 """Values of RUNNING: silence while it waits for the first time is not missing, later it is."""
 
 TARGET, RUNNING, READ, FRACTION, FAST, SLOW, INTEGRAL, ERROR, JUMPED, FADE, RATE = range(11)
@@ -101,7 +113,7 @@ def _steer(state, fill, n):
 @njit
 def _begin(state, write, age_samples):
     """Put the read position where the fill, with the time since the newest block, is the target."""
-    start = write + age_samples - state[TARGET]
+    start = write + age_samples * (1.0 + state[INTEGRAL]) - state[TARGET]
     whole = np.floor(start)
     if state[RUNNING] == STOPPED:
         state[JUMPED] += whole - state[READ]
@@ -111,7 +123,7 @@ def _begin(state, write, age_samples):
 
 
 @njit
-def _draw(capture, state, out, n, fade_out):
+def _draw(capture, state, out, n, fade_step):
     mask = capture.shape[1] - 1
     step = 1.0 + state[ERROR]
     for i in range(n):
@@ -125,10 +137,8 @@ def _draw(capture, state, out, n, fade_out):
             at = (read - (HALF - 1) + k) & mask
             left += tap * capture[0, at]
             right += tap * capture[1, at]
-        gain = np.float32(min(1.0, state[FADE] / FADE_SAMPLES))
-        if fade_out:
-            gain *= np.float32(1.0 - (i + 1) / n)
-        state[FADE] += 1.0
+        gain = np.float32(state[FADE] / FADE_SAMPLES)
+        state[FADE] = max(0.0, min(FADE_SAMPLES, state[FADE] + fade_step))
         out[0, i], out[1, i] = gain * left, gain * right
         moved = state[FRACTION] + step
         whole = np.int64(moved)
@@ -148,22 +158,26 @@ def follow_into(
     Thread: audio.  Latency: the target fill.
     """
     needed = n * (1.0 + LIMIT) + HALF + 1 + RESERVE_SAMPLES
-    if state[RUNNING] != DRAWING:
+    if state[RUNNING] != DRAWING and state[RUNNING] != FADING_OUT:
         first = state[READ] if state[RUNNING] == STOPPED else N_TAPS
         if write - first < state[TARGET] or state[TARGET] - age_samples < needed:
             out[:, :n] = 0.0
             return n if state[RUNNING] == STOPPED else 0
         _begin(state, write, age_samples)
     ahead = write - state[READ] - state[FRACTION]
-    over, low = ahead > 4.0 * state[TARGET] + 2 * n, ahead < needed
     there = n
-    if low:
-        there = max(0, min(n, np.int64((ahead - HALF - 1) / (1.0 + LIMIT))))
+    if ahead < needed:
+        there = max(0, min(n, int((ahead - HALF - 1) / (1.0 + LIMIT))))
     elif ahead > capture.shape[1] - needed:  # lapped: what it would fade out with is overwritten
         there = 0
+    if ahead < needed or ahead > 4.0 * state[TARGET] + 2 * n:
+        state[RUNNING] = FADING_OUT
+    fading = state[RUNNING] == FADING_OUT
+    if fading:
+        there = min(there, int(np.ceil(state[FADE] / FADE_OUT_STEP)))
     _steer(state, ahead + age_samples * (1.0 + state[INTEGRAL]), n)  # its clock has run on at its own pace
-    _draw(capture, state, out, there, over or low)
+    _draw(capture, state, out, there, -FADE_OUT_STEP if fading else 1)
     out[:, there:n] = 0.0
-    if over or low:
+    if fading and (there < n or state[FADE] == 0.0):
         state[RUNNING] = STOPPED
     return n - there

@@ -28,9 +28,9 @@ def beat(block: Block, index: int) -> None:
     store(block.words, index, time.monotonic_ns())
 
 
-def node_is_gone(block: Block) -> bool:
-    """Return whether a child is to end: asked to, or its node has not given a sign for LIMIT_S."""
-    return load(block.words, SHUTDOWN) == 1 or age_s(block, NODE_HEARTBEAT_NS) > LIMIT_S
+def node_is_gone(block: Block, level: int) -> bool:
+    """Return whether a child is to end: SHUTDOWN came to its level, or the node was silent for LIMIT_S."""
+    return load(block.words, SHUTDOWN) >= level or age_s(block, NODE_HEARTBEAT_NS) > LIMIT_S
 
 
 def begin_child() -> None:

@@ -20,6 +20,8 @@ from .block import (
     NODE_HEARTBEAT_NS,
     READY,
     SHUTDOWN,
+    SHUTDOWN_ALL,
+    SHUTDOWN_AUDIO,
     WORKER_HEARTBEAT_NS,
     WORKER_PHASE,
     Block,
@@ -177,6 +179,7 @@ class AudioWatch:
         self._on_event = on_event
         self._child = _Child(self._make)
         self._pipe: Any = None
+        self._theirs: Any = None
         self.state: AudioState = "starting"
         self.resolved: Resolved | None = None
         self.surveyed: tuple[int, int] | None = None
@@ -188,8 +191,8 @@ class AudioWatch:
         self._seen_s = 0.0
 
     def _make(self) -> Any:
-        self._pipe, theirs = self._context.Pipe()
-        arguments = (self._block.raw, self._block.geometry, self._semaphore, theirs)
+        self._pipe, self._theirs = self._context.Pipe()
+        arguments = (self._block.raw, self._block.geometry, self._semaphore, self._theirs)
         return self._context.Process(target=run_audio, args=arguments, name="stemrack-audio", daemon=True)
 
     @property
@@ -203,6 +206,7 @@ class AudioWatch:
         store(self._block.words, AUDIO_PHASE, IDLE)
         beat(self._block, AUDIO_HEARTBEAT_NS)
         self._child.start()
+        self._theirs.close()  # so that a dead process is seen as the end of the pipe
         self.state = "starting"
 
     def tell(self, order: str, *given: Any) -> None:
@@ -307,8 +311,9 @@ class Supervisor:
 
     def end(self) -> None:
         """Have both end: the audio process fades out, both are killed if they do not go."""
-        store(self._block.words, SHUTDOWN, 1)
+        store(self._block.words, SHUTDOWN, SHUTDOWN_AUDIO)
         self.audio.end()
+        store(self._block.words, SHUTDOWN, SHUTDOWN_ALL)
         self.worker.end()
 
 

@@ -33,6 +33,7 @@ from .block import (
     RATE_HZ,
     READY,
     RING_SAMPLES,
+    SHUTDOWN_ALL,
     WORKER_EPOCH,
     WORKER_HEARTBEAT_NS,
     WORKER_PHASE,
@@ -67,20 +68,28 @@ class HopLoop:
         self._hop = int(block.words[HOP])
         self._x = np.empty((2, self._hop), np.float32)
         self._epoch = -1
+        self._spare: Pipeline | None = None
         self._begin(0)
 
     def _begin(self, position: int) -> None:
+        """Go on at `position` with fresh memory, made in an idle moment: that takes longer than a hop."""
+        spare, self._spare = self._spare, None
         rate_hz = int(self._block.words[RATE_HZ]) or MODEL_RATE_HZ
-        self._pipeline = Pipeline(self._separator, rate_hz=rate_hz, n_channels=2, live=True)
+        self._pipeline = spare if spare and spare.rate_hz == rate_hz else self._fresh(rate_hz)
         self._taken = self._put = position
         self._waiting = np.empty((N_STEMS, 2, 0), np.float32)
         store(self._block.words, WORKER_POSITION, position)
+
+    def _fresh(self, rate_hz: int) -> Pipeline:
+        return Pipeline(self._separator, rate_hz=rate_hz, n_channels=2, live=True)
 
     def poll(self) -> int:
         """Return how many hops were separated: all that are whole now."""
         n = 0
         while self._next():
             n += 1
+        if self._spare is None and not n:
+            self._spare = self._fresh(self._pipeline.rate_hz)
         return n
 
     def _next(self) -> bool:
@@ -177,13 +186,14 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any) -> None:
     w = block.words
     store(w, WORKER_PHASE, PREPARING)
     store(w, WORKER_HEARTBEAT_NS, time.monotonic_ns())
+    # First of all: the threads that an inference engine starts inherit the priority.
+    w[WORKER_REALTIME] = int(settings.realtime and realtime_priority())
     separator = settings.load()
     warm_up(separator)
-    w[WORKER_REALTIME] = int(settings.realtime and realtime_priority())
     loop = HopLoop(block, separator)
     store(w, WORKER_HEARTBEAT_NS, time.monotonic_ns())
     store(w, WORKER_PHASE, READY)
-    while not node_is_gone(block):
+    while not node_is_gone(block, SHUTDOWN_ALL):
         semaphore.acquire(timeout=WAIT_S)
         store(w, WORKER_HEARTBEAT_NS, time.monotonic_ns())
         loop.poll()
