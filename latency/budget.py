@@ -1,6 +1,10 @@
 """The latency budget: what each stage adds, in samples, and how long the worker has.
 
     D = (hop - gcd(block, hop)) + latency + allowance + effects        (block 0: the first term is hop)
+    allowance = max(hop, block + F), and as much more as gives the worker hop - F samples for every hop
+
+The second condition is ours: with blocks of 256 and hops of 512 the first leaves the worker half a hop, and
+128 samples more give it a whole one.
 
 Output position p plays input position p - D.  A sample waits for its block to be whole before that, which the
 total counts; device and converters are beyond what can be known without measuring (`stemrack measure`).
@@ -46,10 +50,27 @@ class Budget:
 
     @property
     def least_allowance(self) -> int:
-        """A hop, or the block with its cross-fade if that is longer; both where the block changes."""
+        """A hop, or the block with its cross-fade if that is longer; both where the block changes.
+
+        For a fixed block also what brings the worker's time to a hop less the cross-fade.
+        """
         if not self.block_samples:
             return self.largest_block + FADE_SAMPLES + self.hop
-        return max(self.hop, self.block_samples + FADE_SAMPLES)
+        first = max(self.hop, self.block_samples + FADE_SAMPLES)
+        wanted = self.hop - FADE_SAMPLES
+        return next(a for a in range(first, first + 2 * self.hop) if self._worker_time(a) >= wanted)
+
+    def _worker_time(self, allowance: int) -> int:
+        block, hop = self.block_samples, self.hop
+        behind = self.alignment_samples + self.separator_samples + allowance + self.effects_samples
+        times = []
+        for p in range(0, math.lcm(block, hop), block):
+            wanted = p - behind + block + FADE_SAMPLES
+            end_of_slot = -(-wanted // hop) * hop
+            needed = end_of_slot + self.separator_samples + self.effects_samples
+            there_at = -(-needed // block) * block
+            times.append(p + block - there_at)
+        return min(times)
 
     @property
     def allowance(self) -> int:
@@ -115,14 +136,6 @@ def worker_time_samples(budget: Budget) -> int:
     p + block, and wants the stems of input before p - D + block + fade.  Where the block changes: a hop, as
     the allowance has one to spare (a long block may come just before a short one).
     """
-    block, hop = budget.block_samples, budget.hop
-    if not block:
-        return hop + budget.allowance - budget.least_allowance
-    times = []
-    for p in range(0, math.lcm(block, hop), block):
-        wanted = p - budget.delay_samples + block + FADE_SAMPLES
-        end_of_slot = -(-wanted // hop) * hop
-        needed = end_of_slot + budget.separator_samples + budget.effects_samples
-        there_at = -(-needed // block) * block
-        times.append(p + block - there_at)
-    return min(times)
+    if not budget.block_samples:
+        return budget.hop + budget.allowance - budget.least_allowance
+    return budget._worker_time(budget.allowance)

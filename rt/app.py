@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import typer
-
 from ..models.errors import ModelError
 from . import app_live
+from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-cli = typer.Typer(
+cli = Typer(
     help="A song in; drums, bass, other and vocals out.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,14 +35,7 @@ class ClipModeName(StrEnum):
     rescale = "rescale"
 
 
-Profile = Annotated[
-    str, typer.Option("-n", "--name", "--model", help="Profile: a shipped one or a .toml file.")
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Weights (.safetensors) in place of the profile's own.")
-]
-RunnerName = Annotated[str, typer.Option("--runner", help="Engine of the networks: auto, or one by name.")]
-Live = Annotated[bool, typer.Option("--live", help="Hop by hop, exactly as the live engine does; slower.")]
+Live = Annotated[bool, Option("--live", help="Hop by hop, exactly as the live engine does; slower.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,13 +43,13 @@ def _print_version(wanted: bool) -> None:
         from importlib.metadata import version
 
         print(f"stemrack {version('stemrack')}")
-        raise typer.Exit
+        raise Exit
 
 
 @cli.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
@@ -65,32 +57,32 @@ def _top(
 
 @cli.command("render")
 def render_command(
-    inputs: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, mp3, ogg, m4a, mp4, ...")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")] = Path("separated"),
+    inputs: Annotated[list[Path], Argument(help="Sound files: wav, flac, mp3, ogg, m4a, mp4, ...")],
+    out: Annotated[Path, Option("-o", "--out", help="Folder to write to.")] = Path("separated"),
     name: Profile = "live",
     filename: Annotated[
-        str, typer.Option("--filename", help="Path below OUT/NAME: {track}, {trackext}, {stem}, {ext}.")
+        str, Option("--filename", help="Path below OUT/NAME: {track}, {trackext}, {stem}, {ext}.")
     ] = "{track}/{stem}.{ext}",
     two_stems: Annotated[
-        str | None, typer.Option("--two-stems", metavar="STEM", help="Only this stem, and no_STEM.")
+        str | None, Option("--two-stems", metavar="STEM", help="Only this stem, and no_STEM.")
     ] = None,
-    flac: Annotated[bool, typer.Option("--flac", help="Write flac.")] = False,
-    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.")] = False,
-    mp3_bitrate: Annotated[int, typer.Option("--mp3-bitrate", help="Bit rate of mp3 in kbit/s.")] = 320,
-    int24: Annotated[bool, typer.Option("--int24", help="24-bit samples (else 16).")] = False,
-    float32: Annotated[bool, typer.Option("--float32", help="32-bit float samples: exact.")] = False,
+    flac: Annotated[bool, Option("--flac", help="Write flac.")] = False,
+    mp3: Annotated[bool, Option("--mp3", help="Write mp3.")] = False,
+    mp3_bitrate: Annotated[int, Option("--mp3-bitrate", help="Bit rate of mp3 in kbit/s.")] = 320,
+    int24: Annotated[bool, Option("--int24", help="24-bit samples (else 16).")] = False,
+    float32: Annotated[bool, Option("--float32", help="32-bit float samples: exact.")] = False,
     clip_mode: Annotated[
         ClipModeName,
-        typer.Option(
+        Option(
             help="Stems above full scale: attenuate (all by one gain: they still sum to the song, turned "
             "down), none, clamp, rescale (each by its own gain)."
         ),
     ] = ClipModeName.attenuate,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files rendered at the same time.")] = 1,
+    jobs: Annotated[int, Option("-j", "--jobs", min=1, help="Files rendered at the same time.")] = 1,
     live: Live = False,
     runner: RunnerName = "auto",
     weights: Weights = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report in JSON lines on stdout.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Report in JSON lines on stdout.")] = False,
 ) -> None:
     """Separate files into stems that sum to the original.
 
@@ -122,20 +114,20 @@ def render_command(
     from .separate import load_separator
 
     load = partial(load_separator, name, runner, weights, n_threads=1 if jobs > 1 else 2)
-    raise typer.Exit(render(options, load))
+    raise Exit(render(options, load))
 
 
 @cli.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="A folder of songs, each a folder of stem files.")],
+    folder: Annotated[Path, Argument(help="A folder of songs, each a folder of stem files.")],
     name: Profile = "live",
     weights: Weights = None,
     runner: RunnerName = "auto",
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write a table to this file.")] = None,
-    museval: Annotated[bool, typer.Option("--museval", help="Measure BSSEval v4 as well; slow.")] = False,
+    json_path: Annotated[Path | None, Option("--json", help="Write all figures to this file.")] = None,
+    csv_path: Annotated[Path | None, Option("--csv", help="Write a table to this file.")] = None,
+    museval: Annotated[bool, Option("--museval", help="Measure BSSEval v4 as well; slow.")] = False,
     live: Live = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take the first songs only.")] = None,
+    limit: Annotated[int | None, Option("--limit", min=1, help="Take the first songs only.")] = None,
 ) -> None:
     """Measure the separation quality on songs whose true stems are known."""
     from . import evaluate
@@ -154,27 +146,25 @@ def evaluate_command(
 
 
 app_live.add_commands(cli)
-train = typer.Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
+train = Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
 cli.add_typer(train, name="train")
 
 
 @train.command("prepare")
 def prepare_command(
-    material: Annotated[list[Path], typer.Argument(help="Folders of material, or in MUSDB18-HQ layout.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the shards.")],
-    songs_minutes: Annotated[float, typer.Option(min=0, help="Minutes of rendered songs.")] = 90.0,
-    voices_minutes: Annotated[float, typer.Option(min=0, help="Minutes of voices.")] = 55.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same shards.")] = 1,
-    pool: Annotated[list[str] | None, typer.Option("--pool", help="Only this pool (repeatable).")] = None,
+    material: Annotated[list[Path], Argument(help="Folders of material, or in MUSDB18-HQ layout.")],
+    out: Annotated[Path, Option("--out", help="Folder of the shards.")],
+    songs_minutes: Annotated[float, Option(min=0, help="Minutes of rendered songs.")] = 90.0,
+    voices_minutes: Annotated[float, Option(min=0, help="Minutes of voices.")] = 55.0,
+    seed: Annotated[int, Option(help="The same seed gives the same shards.")] = 1,
+    pool: Annotated[list[str] | None, Option("--pool", help="Only this pool (repeatable).")] = None,
     soundfont: Annotated[
-        list[Path] | None, typer.Option(help="Render MIDI songs through this .sf2 too (repeatable).")
+        list[Path] | None, Option(help="Render MIDI songs through this .sf2 too (repeatable).")
     ] = None,
-    soundfont_minutes: Annotated[float, typer.Option(min=0, help="Minutes of songs a soundfont.")] = 30.0,
-    unlabelled: Annotated[
-        Path | None, typer.Option(help="Folder of real songs for the teacher to label.")
-    ] = None,
+    soundfont_minutes: Annotated[float, Option(min=0, help="Minutes of songs a soundfont.")] = 30.0,
+    unlabelled: Annotated[Path | None, Option(help="Folder of real songs for the teacher to label.")] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="Weights of the TDC vocals network, for --unlabelled.")
+        Path | None, Option(help="Weights of the TDC vocals network, for --unlabelled.")
     ] = None,
 ) -> None:
     """Turn audio and MIDI into shards. What is already there is kept, so it can be interrupted."""
@@ -206,17 +196,17 @@ def prepare_command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
-def fit_command(context: typer.Context) -> None:
+def fit_command(context: Context) -> None:
     """Train a network on shards; resumes where it stopped. `--help` lists its options."""
     from ..models.train import fit
 
-    raise typer.Exit(fit.main(context.args))
+    raise Exit(fit.main(context.args))
 
 
 @train.command("demo")
 def demo_command(
-    material: Annotated[Path, typer.Argument(help="Folder of the training material.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("demo"),
+    material: Annotated[Path, Argument(help="Folder of the training material.")],
+    out: Annotated[Path, Option("--out", help="Folder to write to.")] = Path("demo"),
 ) -> None:
     """Render the demo song and its true stems."""
     from ..models.train.demo import make_demo
@@ -227,11 +217,11 @@ def demo_command(
 
 @train.command("ship")
 def ship_command(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished fit.")],
-    report: Annotated[Path, typer.Option(help="JSON of `stemrack evaluate` with the run's best weights.")],
-    material: Annotated[list[Path], typer.Option(help="Folder the shards were prepared from (repeatable).")],
-    target: Annotated[Path, typer.Option(help="Where to, without ending: models/weights/live")],
-    note: Annotated[Path | None, typer.Option(help="File with words for the model card.")] = None,
+    run: Annotated[Path, Argument(help="Folder of a finished fit.")],
+    report: Annotated[Path, Option(help="JSON of `stemrack evaluate` with the run's best weights.")],
+    material: Annotated[list[Path], Option(help="Folder the shards were prepared from (repeatable).")],
+    target: Annotated[Path, Option(help="Where to, without ending: models/weights/live")],
+    note: Annotated[Path | None, Option(help="File with words for the model card.")] = None,
 ) -> None:
     """Copy a run's best weights to where they ship, with manifest and model card."""
     from ..models.train.card import ship

@@ -7,21 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Typer
 from .errors import ConfigError
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("-c", "--config", help="Settings: a stemrack.toml (see --print-config).")
-]
-Input = Annotated[
-    str | None, typer.Option("-i", "--input", help="Device by name or number, or a sound file to loop.")
-]
-Output = Annotated[
-    str | None,
-    typer.Option("-o", "--output", help="Device by name or number; none: no device; auto: what there is."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
 def overridden(config_file: Path | None, values: dict[str, Any]) -> Any:
@@ -175,22 +162,18 @@ def run_command(
     config_file: ConfigFile = None,
     source: Input = None,
     output: Output = None,
-    profile: Annotated[str | None, typer.Option("-n", "--profile", help="Profile, by name or .toml.")] = None,
-    runner: Annotated[
-        str | None, typer.Option(help="Engine of the networks: auto, onnx-cpu or torch-cpu.")
-    ] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights in place of the profile's own.")] = None,
-    rate_hz: Annotated[int | None, typer.Option("--rate", help="Sample rate; 0: the device's own.")] = None,
-    block: Annotated[int | None, typer.Option(help="Samples a block; 0: as the device likes.")] = None,
-    allowance: Annotated[
-        int | None, typer.Option(help="Samples of time for the worker; 0: the least.")
-    ] = None,
-    record: Annotated[Path | None, typer.Option(help="Record the mix below this folder.")] = None,
-    record_stems: Annotated[bool, typer.Option("--record-stems", help="Record the stems too.")] = False,
-    control_log: Annotated[Path | None, typer.Option(help="Write all fader moves to this file.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after this time.")] = None,
+    profile: Annotated[str | None, Option("-n", "--profile", help="Profile, by name or .toml.")] = None,
+    runner: Annotated[str | None, Option(help="Engine of the networks: auto, onnx-cpu or torch-cpu.")] = None,
+    weights: Annotated[str | None, Option(help="Weights in place of the profile's own.")] = None,
+    rate_hz: Annotated[int | None, Option("--rate", help="Sample rate; 0: the device's own.")] = None,
+    block: Annotated[int | None, Option(help="Samples a block; 0: as the device likes.")] = None,
+    allowance: Annotated[int | None, Option(help="Samples of time for the worker; 0: the least.")] = None,
+    record: Annotated[Path | None, Option(help="Record the mix below this folder.")] = None,
+    record_stems: Annotated[bool, Option("--record-stems", help="Record the stems too.")] = False,
+    control_log: Annotated[Path | None, Option(help="Write all fader moves to this file.")] = None,
+    seconds: Annotated[float | None, Option(min=0.0, help="Stop after this time.")] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print all settings as TOML and exit.")
+        bool, Option("--print-config", help="Print all settings as TOML and exit.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +204,7 @@ def run_command(
         control_log=control_log,
         record=config.recording if record or record_stems else None,
     )
-    raise typer.Exit(run(engine_settings(config), options))
+    raise Exit(run(engine_settings(config), options))
 
 
 def devices_command(as_json: AsJson = False) -> None:
@@ -254,7 +237,7 @@ def devices_command(as_json: AsJson = False) -> None:
 
 def doctor_command(
     config_file: ConfigFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave the 5-second self-test out.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Leave the 5-second self-test out.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at what is installed, which devices there are, which runner would be used, and how fast it is.
@@ -273,10 +256,10 @@ def doctor_command(
             print_lines([f"{mark}  {finding.name:<14} {finding.text}{remedy}"])
     if as_json:
         print(json.dumps([f.as_dict() for f in findings]))
-    raise typer.Exit(1 if any(f.state == "fail" for f in findings) else 0)
+    raise Exit(1 if any(f.state == "fail" for f in findings) else 0)
 
 
-def add_commands(cli: typer.Typer) -> None:
+def add_commands(cli: Typer) -> None:
     """Add the commands of this file to the command line."""
     cli.command("run")(run_command)
     cli.command("devices")(devices_command)

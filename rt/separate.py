@@ -9,6 +9,7 @@ bins in memory here, as an FFT writes them.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +32,9 @@ FFT: Any = np.fft
 RUNNERS = ("auto", "onnx-cpu", "torch-cpu")
 PIECE_FRAMES = 64
 """Frames that `run` takes at once: enough for the matrix products to fill a core, 30 MB of buffers."""
+
+STAGES = ("analysis", "features", "network", "masks", "Wiener", "synthesis")
+"""What a hop goes through, in this order."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,8 @@ class Separator:
         self._decay = forgetting_factor(profile.forget_s, w.hop)
         self._scale = stream_scale(w)
         self._buffers: dict[int, _Buffers] = {}
+        self.on_stage: Callable[[str], None] | None = None
+        """Called with each of STAGES as it ends, where somebody measures (`latency.deadline`)."""
 
     def init_state(self, batch: int = 1) -> SeparatorState:
         """Return the state of a stream that has heard silence; `batch` can only be 1."""
@@ -128,14 +134,26 @@ class Separator:
             if k not in (1, PIECE_FRAMES):  # the odd rest of a signal: only the last such size is kept
                 self._buffers = {n: kept for n, kept in self._buffers.items() if n in (1, PIECE_FRAMES)}
             b = self._buffers[k] = _Buffers(self.profile, k)
+        ended = self.on_stage or _nobody
         frame_into(x, state.frames, self._analysis, b.framed)
         FFT.rfft(b.framed, out=b.X)
+        ended("analysis")
         features_into(b.X, self._starts, self._gain, b.features)
+        ended("features")
+        masks = self.runner.step(b.features, state.network)
+        ended("network")
         # The masks are gains, shares of power; the filter takes shares of magnitude (see `models.spectral`).
-        spread_into(np.sqrt(self.runner.step(b.features, state.network)), self._starts, b.masks)
+        spread_into(np.sqrt(masks), self._starts, b.masks)
+        ended("masks")
         wiener_frames(b.X, b.masks, state.wiener.N, state.wiener.d, self._decay, self._scale, b.Y)
+        ended("Wiener")
         FFT.irfft(b.Y, out=b.waves)
         overlap_add_into(b.waves[..., -len(self._synthesis) :], self._synthesis, state.overlap, out)
+        ended("synthesis")
+
+
+def _nobody(stage: str) -> None:
+    """Hear of a stage while nobody measures: 6 calls of nothing a hop."""
 
 
 def load_separator(

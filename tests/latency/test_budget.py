@@ -46,23 +46,24 @@ def test_changing_blocks():
     assert least_time(sizes, 512, 512, budget.delay_samples) >= worker_time_samples(budget) >= 0
 
 
-@pytest.mark.parametrize("block", [512, 1024])
-def test_a_sample_less_would_be_late(block):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_worker_has_a_hop_less_the_cross_fade_and_the_delay_is_no_longer_than_that_takes(block):
     budget = budget_of(block)
-    sizes = [block] * 400
-    assert least_time(sizes, 512, 512, budget.delay_samples) == block
-    assert least_time(sizes, 512, 512, budget.delay_samples - 1) < block
+    assert worker_time_samples(budget) >= 512 - FADE_SAMPLES
+    shorter = least_time([block] * (200_000 // block), 512, 512, budget.delay_samples - 1)
+    if budget.allowance > max(512, block + FADE_SAMPLES):
+        assert shorter < 512 - FADE_SAMPLES
 
 
 def test_figures_of_the_live_profile():
     budget = budget_of(256, window_ms=23.2)
-    assert (budget.delay_samples, budget.total_samples) == (256 + 512 + 512, 256 + 1280)
+    assert (budget.delay_samples, budget.total_samples) == (256 + 512 + 640, 256 + 1408)
     assert [row[:2] for row in budget_rows(budget)] == [
         ("block until it is whole", "256"),
         ("block against hop", "256"),
         ("separation", "512"),
-        ("worker and cross-fade", "512"),
+        ("worker and cross-fade", "640"),
         ("device and converters", "unknown"),
     ]
-    assert budget.as_dict()["total_ms"] == pytest.approx(34.83)
+    assert budget.as_dict()["total_ms"] == pytest.approx(37.732)
     assert budget_of(256, allowance_samples=2_000).delay_samples == 256 + 512 + 2_000

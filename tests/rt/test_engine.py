@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from fake_device import delay_for, music
 from fake_separator import HOP, LATENCY, FakeSeparator
+from processes import children_of, is_running, open_things, until
 
 from stemrack.rt.atomics import load, store
 from stemrack.rt.audio import DeviceChoice
@@ -33,13 +34,6 @@ BLOCK = 256
 DELAY = delay_for(HOP, LATENCY, (BLOCK,)) + 2 * HOP
 """Two hops more than the least: these tests are about faults, not about a busy machine."""
 SOURCE_SAMPLES = 44_100 * 7 + 123
-
-
-def until(done, timeout_s=30.0):
-    stop = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < stop, "waited too long"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -274,31 +268,6 @@ def test_audio_process_killed_is_back_within_two_seconds(song):
         assert engine.counters()["audio_restarts"] == 1
 
 
-def children_of(pid):
-    """Process ids of all descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found, todo = set(), [pid]
-    while todo:
-        here = todo.pop()
-        new = {p for p, parent in parents.items() if parent == here}
-        found |= new
-        todo += new
-    return found
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 NODE = """
 import sys, time
 from pathlib import Path
@@ -328,10 +297,6 @@ def test_a_node_that_is_killed_leaves_nothing_behind(song, tmp_path):
     until(lambda: not any(map(is_running, children)), 10.0)
     assert time.monotonic() - killed < 3.5  # two seconds of heartbeat, and the children's polling
     assert set(os.listdir("/dev/shm")) <= shared_before
-
-
-def open_things():
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
 
 def test_start_and_stop_of_the_stream_leak_nothing(song):

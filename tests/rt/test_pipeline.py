@@ -4,11 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from fake_separator import HOP, FakeSeparator, OneStem
+from fake_separator import HOP, LATENCY, FakeSeparator, OneStem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemrack.rt.pipeline import Pipeline
+from stemrack.rt.pipeline import Pipeline, live_latency_samples
 
 RATES = [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000]
 LENGTHS = [1, 2, HOP - 1, HOP, 2 * HOP, 3 * HOP + 1, 8_193]
@@ -142,3 +142,17 @@ def test_misuse_is_refused():
         pipeline.finish()
     with pytest.raises(ValueError, match="1 or 2 channels"):
         Pipeline(FakeSeparator(), rate_hz=44_100, n_channels=6)
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000, 96_000])
+def test_live_latency_is_what_a_real_separator_shows(rate_hz):
+    """`pipeline._Counting` only keeps time; a separator that works must not be later, nor noise than silence."""
+    declared = live_latency_samples(HOP, LATENCY, rate_hz, HOP)
+    pipeline = Pipeline(FakeSeparator(), rate_hz=rate_hz, n_channels=2, live=True)
+    chance = np.random.default_rng(5)
+    seen = 0
+    for n_in in range(HOP, 12 * rate_hz, HOP):
+        pipeline.push(chance.standard_normal((2, HOP)).astype(np.float32))
+        seen = max(seen, n_in - pipeline.n_out // HOP * HOP)
+    assert seen == declared
+    assert declared == LATENCY or rate_hz != 44_100

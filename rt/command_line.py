@@ -1,0 +1,43 @@
+"""What the commands are declared with; typer's one home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, BadParameter, Context, Exit, Option, Typer
+
+__all__ = [
+    "Argument",
+    "AsJson",
+    "BadParameter",
+    "ConfigFile",
+    "Context",
+    "Exit",
+    "Input",
+    "Option",
+    "Output",
+    "Profile",
+    "RunnerName",
+    "Typer",
+    "Weights",
+]
+
+Profile = Annotated[str, Option("-n", "--name", "--model", help="Profile: a shipped one or a .toml file.")]
+Weights = Annotated[
+    Path | None, Option("--weights", help="Weights (.safetensors) in place of the profile's own.")
+]
+RunnerName = Annotated[
+    str, Option("--runner", help="Engine of the networks: auto, onnx-cpu (its choice) or torch-cpu.")
+]
+ConfigFile = Annotated[
+    Path | None, Option("-c", "--config", help="Settings: a stemrack.toml (see run --print-config).")
+]
+Input = Annotated[
+    str | None, Option("-i", "--input", help="Device by name or number, or a sound file to loop.")
+]
+Output = Annotated[
+    str | None,
+    Option("-o", "--output", help="Device by name or number; none: no device; auto: what there is."),
+]
+AsJson = Annotated[bool, Option("--json", help="JSON on stdout.")]
