@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 from ..models.errors import ModelError
-from . import app_live
+from . import app_latency, app_live
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -146,6 +146,7 @@ def evaluate_command(
 
 
 app_live.add_commands(cli)
+app_latency.add_commands(cli)
 train = Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
 cli.add_typer(train, name="train")
 

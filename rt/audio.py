@@ -37,6 +37,7 @@ from .block import (
 from .callback import callback, capture
 from .errors import DeviceError
 from .heartbeat import beat, begin_child, end_process, node_is_gone
+from .measuring import control, probe
 from .stream import StreamPlan, begin_stream
 from .virtual import VirtualClock
 from .wake import address_of
@@ -63,6 +64,8 @@ class DeviceChoice:
     latency: Literal["low", "high"] | float = "low"
     pace: float = 1.0
     """Virtual clock only: times real time."""
+    function: Literal["engine", "control", "probe"] = "engine"
+    """The callback: the real one, or one of `measuring`."""
     waits: bool = False
     """Virtual clock only: time stands still while the worker has a hop to do."""
 
@@ -82,6 +85,7 @@ class Resolved:
     largest_block: int = 0
 
 
+FUNCTIONS = {"engine": callback, "control": control, "probe": probe}
 AUTO = "auto"
 """As an output: the default device, or the virtual clock where there is none."""
 VIRTUAL_CHANNELS = 8
@@ -138,7 +142,11 @@ class _Streams:
         if choice.output is None:
             begin_stream(block, plan, semaphore_address)
             self.clock = VirtualClock(
-                block, choice.block_samples or VIRTUAL_BLOCK, pace=choice.pace, waits=choice.waits
+                block,
+                choice.block_samples or VIRTUAL_BLOCK,
+                pace=choice.pace,
+                waits=choice.waits,
+                function=FUNCTIONS[choice.function],
             )
             return
         from .device import StreamSpec, find_device, open_stream
@@ -159,7 +167,9 @@ class _Streams:
             heard = replace(spec, output=None)
             self._streams.append(open_stream(heard, address_of_function(capture), block.address))
             spec = replace(spec, input=None)
-        self._streams.append(open_stream(spec, address_of_function(callback), block.address))
+        self._streams.append(
+            open_stream(spec, address_of_function(FUNCTIONS[choice.function]), block.address)
+        )
 
     def start(self) -> None:
         """Start the stream once the worker has made itself ready for it; without one, at once."""

@@ -106,7 +106,8 @@ IN_UNDERFLOW, IN_OVERFLOW, OUT_UNDERFLOW, OUT_OVERFLOW = 1, 2, 4, 8
 
 
 @njit
-def _count_flags(words, flags):
+def count_flags(words: np.ndarray, flags: int) -> None:
+    """Count what PortAudio says of under- and overflows.  Thread: audio."""
     if flags & (IN_UNDERFLOW | IN_OVERFLOW | OUT_UNDERFLOW | OUT_OVERFLOW):
         words[N_XRUNS] += 1
     words[N_IN_UNDERFLOWS] += 1 if flags & IN_UNDERFLOW else 0
@@ -278,7 +279,7 @@ def _read_dry(words, ring, start, n, dry):
 def callback(heard, out, n, time, flags, base):
     """What PortAudio calls for each block of a stream with outputs."""
     words = carray(base, (N_WORDS,))
-    _count_flags(words, flags)
+    count_flags(words, flags)
     n_samples = np.int64(n)
     played = carray(out, (n_samples, words[N_OUT_CHANNELS]))
     process(words.ctypes.data, carray(heard, (n_samples * words[N_IN_CHANNELS],)), played, n_samples)

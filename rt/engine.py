@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .atomics import load
 from .audio import DeviceChoice, Resolved
 from .block import (
-    ACK_REVISION,
     CAPTURE_READ,
     CAPTURE_WRITE,
     INPUT_FROM_FEED,
+    N_CALLBACKS,
     POSITION,
     RATE_HZ,
     RECORD_POSITION,
@@ -84,11 +85,11 @@ class Engine:
 
     def start(self, on_progress: Callable[[str], None] = lambda text: None) -> None:
         """Spawn both processes, wait until the worker is warm, open the stream."""
-        on_progress("starting processes")
+        on_progress("starting processes (the first time, compiling)")
         with self._lock:
             self._supervisor.start()
         self._thread.start()
-        self._wait(lambda: self.audio.state == "idle", STREAM_LIMIT_S, "starting the audio process")
+        self._wait(lambda: self.audio.state == "idle", START_LIMIT_S, "starting the audio process")
         self.resolved = self._resolve()
         on_progress("loading and warming up the separator")
         self._wait(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
@@ -142,6 +143,7 @@ class Engine:
                 self._player.start()
         self.plan = plan
         choice = self._choice(self.resolved, plan)
+        first = load(self.block.words, N_CALLBACKS)
         with self._lock:
             if self._writer is None:
                 self.control_log = ControlLog(
@@ -158,7 +160,9 @@ class Engine:
         )
         if self.audio.error:
             raise DeviceError("audio", self.audio.error)
-        self._wait(lambda: self.block.words[ACK_REVISION] > 0, STREAM_LIMIT_S, "the device's first block")
+        self._wait(
+            lambda: load(self.block.words, N_CALLBACKS) > first, STREAM_LIMIT_S, "the device's first block"
+        )
 
     def stop_stream(self) -> None:
         """Fade out and close the stream; the processes stay."""

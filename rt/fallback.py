@@ -49,7 +49,8 @@ def stems_until(stamps: np.ndarray, hop: int, origin: int, start: int, stop: int
 
 
 @njit
-def _count_late(words: np.ndarray, stamps: np.ndarray, start: int, stop: int) -> None:
+def count_late(words: np.ndarray, stamps: np.ndarray, start: int, stop: int) -> None:
+    """Count the hops between two input positions whose stems are not there, each once.  Thread: audio."""
     hop = words[HOP]
     y = max(start, words[ORIGIN])
     y -= y % hop
@@ -74,13 +75,13 @@ def plan_wet(words: np.ndarray, stamps: np.ndarray, start: int, n: int, wet: np.
     if state == TO_WET:
         reach = stems_until(stamps, hop, origin, start, stop)
         if reach < stop:
-            _count_late(words, stamps, start, stop)
+            count_late(words, stamps, start, stop)
             turn = max(start, reach - FADE_SAMPLES)
             undone = FADE_SAMPLES - round(wet_share(state, begin, turn) * FADE_SAMPLES)
             next_state, next_begin = TO_DRY, turn - undone
             words[N_FALLBACKS] += 1
     else:
-        _count_late(words, stamps, start, stop)
+        count_late(words, stamps, start, stop)
         border = max(start, begin + FADE_SAMPLES)
         border += (hop - border % hop) % hop
         while border < start + n:

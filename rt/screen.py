@@ -13,6 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 
+WIDTH_ELSEWHERE = 160
+"""Columns of a table that goes into a file or a pipe: nothing is cut off there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A bar being filled: what runs now, and how much of the total is done."""
@@ -58,7 +62,10 @@ def print_table(
     if last is not None:
         table.add_section()
         table.add_row(*last)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_ELSEWHERE)
+    console.print(table)
 
 
 def print_lines(lines: Sequence[str]) -> None:

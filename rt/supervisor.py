@@ -231,12 +231,17 @@ class AudioWatch:
             pass  # it has died: seen below
         if not self._child.is_alive:
             self._again("process-died", {"said": self._block.said(1)})
-        elif age_s(self._block, AUDIO_HEARTBEAT_NS) > AUDIO_LIMIT_S:
+        elif age_s(self._block, AUDIO_HEARTBEAT_NS) > self._limit_s:
             self._again("process-hung", {})
         elif self.state == "running":
             self._watch_callbacks()
         elif self.state == "starting" and load(self._block.words, AUDIO_PHASE) == READY:
             self.state = "idle"
+
+    @property
+    def _limit_s(self) -> float:
+        """A process that has not begun yet may be compiling its callback."""
+        return AUDIO_LIMIT_S if load(self._block.words, AUDIO_PHASE) == READY else PREPARE_LIMIT_S
 
     def _hear(self, answer: str, given: Any) -> None:
         if answer == "resolved":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ _WORDS = ctypes.POINTER(ctypes.c_int64)
 class VirtualDevice:
     """Plays blocks of any size through the callback of a block.  Thread: one; the caller is the clock."""
 
-    def __init__(self, block: Block) -> None:
-        self._block = block
+    def __init__(self, block: Block, function: Any = callback) -> None:
+        self._block, self._function = block, function
         self._words = ctypes.cast(block.address, _WORDS)
 
     def play(self, heard: np.ndarray, flags: int = 0) -> np.ndarray:
@@ -40,7 +41,7 @@ class VirtualDevice:
         n = heard.shape[1]
         given = np.ascontiguousarray(heard[: self._block.words[N_IN_CHANNELS]].T, np.float32)
         out = np.empty((n, int(self._block.words[N_OUT_CHANNELS])), np.float32)
-        callback.ctypes(
+        self._function.ctypes(
             given.ctypes.data_as(_FLOATS), out.ctypes.data_as(_FLOATS), n, None, flags, self._words
         )
         return out.T
@@ -53,9 +54,17 @@ class VirtualClock:
     A clock that was held up by more than a second goes on from now instead of hurrying.  Thread: one.
     """
 
-    def __init__(self, block: Block, block_samples: int, *, pace: float = 1.0, waits: bool = False) -> None:
+    def __init__(
+        self,
+        block: Block,
+        block_samples: int,
+        *,
+        pace: float = 1.0,
+        waits: bool = False,
+        function: Any = callback,
+    ) -> None:
         self._block, self._n = block, block_samples
-        self._device = VirtualDevice(block)
+        self._device = VirtualDevice(block, function)
         self._heard = np.zeros((0, block_samples), np.float32)
         self._period_s = block_samples / int(block.words[RATE_HZ]) / pace
         self._waits = waits

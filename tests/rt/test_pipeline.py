@@ -146,7 +146,7 @@ def test_misuse_is_refused():
 
 @pytest.mark.parametrize("rate_hz", [32_000, 44_100, 48_000, 96_000])
 def test_live_latency_is_what_a_real_separator_shows(rate_hz):
-    """`pipeline._Counting` only keeps time; a separator that works must not be later, nor noise than silence."""
+    """`pipeline._Counting` only keeps time; what works must not be later, nor noise than silence."""
     declared = live_latency_samples(HOP, LATENCY, rate_hz, HOP)
     pipeline = Pipeline(FakeSeparator(), rate_hz=rate_hz, n_channels=2, live=True)
     chance = np.random.default_rng(5)

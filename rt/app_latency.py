@@ -1,0 +1,242 @@
+"""Commands about time: measure, bench, soak, report. With `app_live`, the top of everything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from .app_live import budget_for, engine_settings, input_overrides, overridden, stream_plan
+from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Profile, Typer
+from .errors import ConfigError
+
+Plot = Annotated[Path | None, Option("--plot", help="Draw a histogram into this .png.")]
+
+
+def measure_command(
+    config_file: ConfigFile = None,
+    source: Input = None,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a device's round trip: connect its output to its input by a cable first.
+
+    Exit code: 1 if nothing came back.
+    """
+    from ..latency.cable import measure_cable
+
+    config = overridden(config_file, {"device.output": output} | input_overrides(source))
+    if config.device.file or config.device.output == "none":
+        raise ConfigError("measure needs a real input and output: name them by -i and -o")
+    said: Any = (
+        (lambda text: None) if as_json else (lambda text: print(f"stemrack: {text} ...", file=sys.stderr))
+    )
+    found: list[Any] = []
+
+    def plan_for(resolved: Any) -> Any:
+        found[:] = [resolved]
+        return stream_plan(config, resolved)
+
+    result, rate_hz = measure_cable(engine_settings(config), plan_for, said)
+    delay = budget_for(config, found[0]).delay_samples
+    facts = result.as_dict() | {"rate_hz": rate_hz, "engine_delay_samples": delay}
+    if as_json:
+        print(json.dumps(facts))
+    elif not result.found:
+        print(f"nothing came back (confidence {result.confidence:.2f}): is the cable in, are the levels up?")
+    else:
+        round_trip = result.delay_samples or 0.0
+        for what, n in (("device and cable", round_trip), ("with the engine", round_trip + delay)):
+            print(f"{what:<18} {n:9.1f} samples  {1e3 * n / rate_hz:7.2f} ms")
+        level = f"level {result.level_db:.1f} dB, polarity {result.polarity:+d}"
+        print(f"confidence {result.confidence:.2f}, {level}")
+    raise Exit(0 if result.found else 1)
+
+
+def bench_command(
+    name: Profile = "live",
+    runner: Annotated[
+        list[str] | None, Option(help="Runner to measure (repeatable); default onnx-cpu.")
+    ] = None,
+    seconds: Annotated[float, Option(min=1.0, help="Of music for each runner.")] = 20.0,
+    threads: Annotated[int, Option(min=1, help="Threads of the network in ONNX Runtime.")] = 2,
+    paced: Annotated[bool, Option("--paced", help="Wait for each hop's time, as live.")] = False,
+    source: Annotated[Path | None, Option("--input", help="Sound file to separate; default: noise.")] = None,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the time of a hop against its length: percentiles, stages, and a control that only spins."""
+    from ..latency.deadline import (
+        BENCH_HEADS,
+        STAGE_HEADS,
+        bench,
+        bench_file,
+        bench_rows,
+        draw_bench,
+        stage_rows,
+    )
+    from .screen import job_progress, print_table
+    from .separate import load_separator
+
+    names = runner or ["onnx-cpu"]
+    separators = {n: load_separator(name, n, None, n_threads=threads) for n in names}
+    with job_progress("bench", 2 * seconds * len(names)) as job:
+        report = bench(
+            separators,
+            seconds,
+            source=bench_file(source) if source else None,
+            paced=paced,
+            on_progress=lambda what, amount: job.advance(amount),
+        )
+    if plot:
+        draw_bench(report, plot)
+    if as_json:
+        print(json.dumps(report.as_dict()))
+        return
+    print_table(f"Hop times, profile {name}", BENCH_HEADS, bench_rows(report))
+    for times in report.series:
+        if times.stage_ms:
+            print_table(f"Stages, {times.name}", STAGE_HEADS, stage_rows(times))
+
+
+def soak_command(
+    config_file: ConfigFile = None,
+    source: Input = None,
+    output: Output = None,
+    minutes: Annotated[float, Option(min=0.05, help="Of the engine, and as many of the control.")] = 10.0,
+    slice_s: Annotated[
+        float, Option("--slice", min=2.0, help="Seconds until the other takes its turn.")
+    ] = 60.0,
+    control: Annotated[bool, Option("--control/--no-control", help="Run a control in turns.")] = True,
+    control_server: Annotated[str | None, Option(help="JACK server of the control.")] = None,
+    busy_threads: Annotated[int, Option(min=0, help="Busy Python threads in the node.")] = 0,
+    fault: Annotated[
+        list[str] | None, Option(help="nan, raise or slow (repeatable): one every 10 s.")
+    ] = None,
+    n_cycles: Annotated[
+        int, Option("--cycles", min=0, help="Start and stop the stream so often instead.")
+    ] = 0,
+    plot: Plot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run for long, in real time, and count what was late, beside a control that shows what the machine does.
+
+    Exit code: 1 if the engine missed more than its control.
+    """
+    from ..latency import soak
+
+    config = overridden(config_file, {"device.output": output} | input_overrides(source))
+    settings = engine_settings(config)
+    if unknown := sorted(set(fault or ()) - set(soak.FAULTS)):
+        raise ConfigError(f"--fault {unknown[0]}: there are {', '.join(soak.FAULTS)}")
+    if n_cycles:
+        _cycles(settings, n_cycles, as_json)
+    options = soak.SoakOptions(
+        minutes=minutes, slice_s=slice_s, busy_threads=busy_threads, faults=tuple(fault or ())
+    )
+    own = {"JACK_DEFAULT_SERVER": control_server} if control_server else {}
+    series = _soak(settings, soak.Variant(_control(config, settings), own) if control else None, options)
+    if plot:
+        from ..latency.plots import hop_histogram
+
+        times = {name: s.times_ms for name, s in series.items()}
+        hop_histogram(plot, times, 1e3 * settings.hop / 44_100, f"Hop times, {minutes:g} minutes")
+    if as_json:
+        print(json.dumps({name: s.as_dict() for name, s in series.items()}))
+    else:
+        _print_soak(series)
+    missed = {n: (s.counted["late_hops"], s.counted["xruns"]) for n, s in series.items()}
+    worse = control and any(a > b for a, b in zip(missed[soak.ENGINE], missed[soak.CONTROL], strict=True))
+    raise Exit(1 if worse else 0)
+
+
+def _soak(settings: Any, control: Any, options: Any) -> Any:
+    from ..latency import soak
+    from .engine import Engine
+    from .screen import job_progress
+
+    total = 60.0 * options.minutes * (2 if control else 1)
+    with job_progress("soak", total) as job:
+
+        def advance(seconds: float, what: str) -> None:
+            job.describe(what)
+            job.advance(seconds)
+
+        return soak.soak(soak.Variant(lambda _: Engine(settings)), control, options, advance)
+
+
+def _control(config: Any, settings: Any) -> Any:
+    """Return the control's variant: given the median hop time, an engine that spins for it."""
+    from ..latency.soak import SpinningSeparator
+    from ..models.profiles import load_profile
+    from .engine import Engine
+    from .worker import WorkerSettings
+
+    latency_samples = load_profile(config.engine.profile).latency_samples
+    devices = replace(settings.devices, function="control")
+
+    def make(median_s: float) -> Any:
+        spinning = SpinningSeparator(settings.hop, latency_samples, median_s)
+        worker = WorkerSettings(load=spinning, realtime=settings.worker.realtime)
+        return Engine(replace(settings, worker=worker, devices=devices))
+
+    return make
+
+
+def _print_soak(series: Any) -> None:
+    from ..latency.soak import SOAK_HEADS, soak_rows
+    from .screen import print_lines, print_table
+
+    print_table("Soak", SOAK_HEADS, soak_rows(series))
+    for name, one in series.items():
+        shares = one.as_dict()["processor_percent"]
+        print_lines([f"{name}, processor: " + ", ".join(f"{k} {v} %" for k, v in shares.items() if v >= 0.1)])
+
+
+def _cycles(settings: Any, n: int, as_json: bool) -> None:
+    from ..latency.soak import cycles
+    from .engine import Engine
+    from .screen import job_progress
+
+    with Engine(settings) as engine, job_progress("start and stop", n) as job:
+        facts = cycles(engine, n, lambda amount, what: job.advance(amount))
+    print(json.dumps(facts) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    raise Exit(0 if facts["before"] == facts["after"] else 1)
+
+
+def report_command(
+    out: Annotated[Path, Option("-o", "--out", help="The page: .html or .md.")] = Path("latency.html"),
+    config_file: ConfigFile = None,
+    seconds: Annotated[float, Option(min=1.0, help="Of bench, and of a run without a device.")] = 20.0,
+) -> None:
+    """Write one page with the latency budget, hop times with their histogram, and a short live run."""
+    from ..latency.deadline import bench
+    from ..latency.report import write_report
+    from ..latency.soak import SoakOptions, Variant
+    from .audio import resolve
+    from .screen import job_progress
+    from .separate import load_separator
+
+    config = overridden(config_file, {"device.output": "none", "device.input": "none"})
+    settings = engine_settings(config)
+    budget = budget_for(config, resolve(settings.devices))
+    separator = load_separator(
+        config.engine.profile, config.engine.runner, None, n_threads=config.engine.threads
+    )
+    with job_progress("bench", 2 * seconds) as job:
+        measured = bench(
+            {config.engine.runner: separator}, seconds, on_progress=lambda what, amount: job.advance(amount)
+        )
+    options = SoakOptions(minutes=seconds / 60.0, slice_s=seconds)
+    series = _soak(settings, Variant(_control(config, settings)), options)
+    print(write_report(out, budget, measured, series))
+
+
+def add_commands(cli: Typer) -> None:
+    """Add the commands of this file to the command line."""
+    cli.command("measure")(measure_command)
+    cli.command("bench")(bench_command)
+    cli.command("soak")(soak_command)
+    cli.command("report")(report_command)
