@@ -1,4 +1,4 @@
-# make run: environment, then the demo song through `stemrack render` into out/.
+# make run: environment, then the demo song live, through the default device or none.
 # make test: everything the pipeline checks.  A second run installs nothing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 # Further arguments of every `pip install` (an index, a proxy).
 PIP_ARGS ?=
-# What `make render` and `make run` separate, and where to.
+# What `make run` plays and `make render` separates, and where to.
 INPUT ?= demo/mixture.flac
 OUT ?= out
 
@@ -20,16 +20,20 @@ STAMP = $(VENV)/.stemrack-$(INPUTS_HASH)
 STAMP_DEV = $(VENV)/.stemrack-dev-$(INPUTS_HASH)
 
 .NOTPARALLEL:
-.PHONY: help env env-dev system run test lint format types layers pytest slow clean distclean
+.PHONY: help env env-dev system run render test lint format types layers pytest slow clean distclean
 
 help:
-	@echo 'make run        separate the demo song into $(OUT)/ (INPUT=song.mp3 OUT=folder for another)'
+	@echo 'make run        play the demo song live until Ctrl-C (INPUT=song.mp3 for another, ARGS=... for run)'
+	@echo 'make render     separate it into $(OUT)/ (INPUT=song.mp3 OUT=folder)'
 	@echo 'make test       system packages, environment, lint, types, layers, tests'
 	@echo 'make lint format types layers pytest slow    one of them'
 	@echo 'make env        the environment of `make run`; make env-dev: the one of `make test`'
 	@echo 'make clean      caches and build products; make distclean: $(VENV)/ and $(OUT)/ as well'
 
 run: env
+	@$(BIN)/stemrack run --input $(INPUT) --output auto $(ARGS)
+
+render: env
 	$(BIN)/stemrack render $(INPUT) -o $(OUT)
 
 test: system lint types layers pytest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 import tomllib
 import types
@@ -19,11 +21,13 @@ from .recording import RecordSettings
 RATE_LIMITS_HZ = (8_000, 192_000)
 BLOCK_LIMIT = 8_192
 ALLOWANCE_LIMIT = 65_536
+LATENCY_LIMITS_S = (0.0, 2.0)
+DEVICE_NUMBER_LIMIT = 9_999
 COMMAND_LINE = "command line"
 
 
 def _limit(key: str, value: float, lowest: float, highest: float) -> None:
-    if not lowest <= value <= highest:
+    if not lowest <= value <= highest:  # nor is NaN
         raise ConfigError(f"{key} = {value}: must be {lowest:g} to {highest:g}")
 
 
@@ -63,7 +67,15 @@ class DeviceConfig:
             _limit("rate_hz", self.rate_hz, *RATE_LIMITS_HZ)
         _limit("block_samples", self.block_samples, 0, BLOCK_LIMIT)
         _channels("input_channels", self.input_channels, least=1)
-        if isinstance(self.latency, str) and self.latency not in ("low", "high"):
+        for key in ("input", "output"):
+            device = getattr(self, key)
+            if isinstance(device, int):
+                _limit(key, device, 0, DEVICE_NUMBER_LIMIT)
+            elif not device.strip():
+                raise ConfigError(f"{key} = {device!r}: must be a device's name or number, default or none")
+        if not isinstance(self.latency, str):
+            _limit("latency", self.latency, *LATENCY_LIMITS_S)
+        elif self.latency not in ("low", "high"):
             raise ConfigError(f"latency = {self.latency!r}: must be 'low', 'high' or seconds")
 
 
@@ -85,7 +97,9 @@ class OutputsConfig:
             _channels(bus, channels, least=0)
             for channel in channels:
                 if taken.setdefault(channel, bus) != bus:
-                    raise ConfigError(f"{bus} = {list(channels)}: channel {channel} is {taken[channel]}'s")
+                    owner = taken[channel]
+                    said = f"channel {channel} is {owner}'s: choose others, or {owner} = []"
+                    raise ConfigError(f"{bus} = {list(channels)}: {said}")
         if not taken:
             raise ConfigError("main = []: at least one bus must have channels")
 
@@ -176,15 +190,15 @@ def _words(hint: Any) -> str:
 
 def _value(value: Any, hint: Any, where: str) -> Any:
     """Return a TOML value as the type of its field."""
-    if value in ("-inf", "inf") and _fits(0.0, hint):
-        return -math.inf if value == "-inf" else math.inf
-    if get_origin(hint) is tuple and isinstance(value, list) and all(_fits(v, int) for v in value):
+    if value == "-inf" and hint is float:
+        return -math.inf
+    if get_origin(hint) is tuple and isinstance(value, list | tuple) and all(_fits(v, int) for v in value):
         return tuple(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if get_origin(hint) is tuple or not _fits(value, hint):
         raise ConfigError(f"{where} = {value!r}: must be {_words(hint)}")
-    return float(value) if hint is float and not isinstance(value, list) else value
+    return float(value) if hint is float and isinstance(value, int) else value
 
 
 def _build(kind: Any, values: Mapping[str, Any], base: Any, source: str, table: str) -> Any:
@@ -195,7 +209,8 @@ def _build(kind: Any, values: Mapping[str, Any], base: Any, source: str, table: 
     for key, value in values.items():
         inner = f"{table}.{key}" if table else key
         if key not in known:
-            raise ConfigError(f"{source}: [{table}] has no key '{key}': it knows {', '.join(sorted(known))}")
+            what = f"[{table}] has no key" if table else "there is no table"
+            raise ConfigError(f"{source}: {what} '{key}': it knows {', '.join(sorted(known))}")
         if is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{source}: {inner} = {value!r}: must be a table, [{inner}]")
@@ -224,6 +239,8 @@ def load_config(path: Path) -> Config:
         return parse_config(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}): check the name") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not text in UTF-8: save it as that") from error
 
 
 def with_overrides(config: Config, values: Mapping[str, Any], source: str = COMMAND_LINE) -> Config:
@@ -244,7 +261,7 @@ def with_overrides(config: Config, values: Mapping[str, Any], source: str = COMM
 
 
 def config_text(config: Config) -> str:
-    """Return the TOML of a configuration, with every key; `parse_config` gives it back."""
+    """Return the TOML of a configuration, with every key, and comments; `parse_config` gives it back."""
     lines: list[str] = []
     _write_table(lines, config, "")
     return "\n".join(lines).lstrip() + "\n"
@@ -253,7 +270,8 @@ def config_text(config: Config) -> str:
 def _write_table(lines: list[str], values: Any, name: str) -> None:
     plain = [f for f in fields(values) if not is_dataclass(getattr(values, f.name))]
     if plain:
-        lines += ["", f"[{name}]"]
+        said = (inspect.getdoc(type(values)) or "").splitlines()
+        lines += ["", *(f"# {line}" for line in said if line), f"[{name}]"]
         lines += [f"{f.name} = {_toml(getattr(values, f.name))}" for f in plain]
     for f in fields(values):
         if is_dataclass(getattr(values, f.name)):
@@ -269,5 +287,5 @@ def _toml(value: Any) -> str:
         return '"-inf"' if value == -math.inf else repr(value)
     if isinstance(value, int):
         return str(value)
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    # JSON's escapes are TOML's, but JSON lets DEL stand as it is
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

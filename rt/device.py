@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from .errors import DeviceError
@@ -35,6 +36,7 @@ with _quiet():
     import sounddevice
 
 Kind = Literal["input", "output"]
+KINDS: tuple[Kind, ...] = ("input", "output")
 
 COMMON_RATES_HZ = (44_100, 48_000, 88_200, 96_000)
 
@@ -59,9 +61,9 @@ class DeviceInfo:
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Return the devices that were there when PortAudio last looked."""
+    """Return the devices that were there when PortAudio last looked, each with a name of its own."""
     apis = [api["name"] for api in sounddevice.query_hostapis()]
-    return [
+    found = [
         DeviceInfo(
             index=index,
             name=d["name"],
@@ -74,6 +76,23 @@ def list_devices() -> list[DeviceInfo]:
         )
         for index, d in enumerate(sounddevice.query_devices())
     ]
+    return with_own_names(found)
+
+
+def with_own_names(devices: Sequence[DeviceInfo]) -> list[DeviceInfo]:
+    """Return the devices with names that no other of the same kind has: devices are found again by name.
+
+    Where several share one, the host API is added, and a number where that is not enough.
+    """
+    named = list(devices)
+    for add in (lambda d, nth: f"{d.name}, {d.host_api}", lambda d, nth: f"{d.name} #{nth}"):
+        counts = Counter((d.name, kind) for d in named for kind in KINDS if d.has(kind))
+        seen: Counter[str] = Counter()
+        for place, d in enumerate(named):
+            if any(counts[d.name, kind] > 1 for kind in KINDS if d.has(kind)):
+                seen[d.name] += 1
+                named[place] = replace(d, name=add(d, seen[d.name]))
+    return named
 
 
 def default_index(kind: Kind) -> int:
@@ -94,6 +113,8 @@ def refresh() -> None:
 def find_device(wanted: str | int, kind: Kind) -> DeviceInfo:
     """Return a device by index, by name, by a part of its name that no other has, or the `default`.
 
+    A number is a name only where no device has that index.
+
     Raises: DeviceError with the names there are.
     """
     return choose(list_devices(), wanted, kind, default_index(kind))
@@ -105,10 +126,15 @@ def choose(devices: Sequence[DeviceInfo], wanted: str | int, kind: Kind, default
     if wanted == "default":
         wanted = default if default >= 0 else next((d.index for d in able), "default")
     text = str(wanted)
-    by_index = [d for d in able if text.isdigit() and d.index == int(text)]
+    index = int(text) if text.isdecimal() else -1
+    numbered = next((d for d in devices if d.index == index), None)
+    if numbered is not None:
+        if not numbered.has(kind):
+            raise DeviceError(text, f"is '{numbered.name}' and has no {kind}s; see `stemrack devices`")
+        return numbered
     exact = [d for d in able if d.name == text]
-    parts = [d for d in able if text.lower() in d.name.lower()]
-    for found in (by_index, exact[:1], parts):
+    parts = [d for d in able if text.strip() and text.lower() in d.name.lower()]
+    for found in (exact, parts):
         if len(found) == 1:
             return found[0]
     names = ", ".join(f"{d.index} '{d.name}'" for d in (parts or able)) or "none at all"
@@ -162,22 +188,26 @@ class Stream:
                     never_drop_input=None,
                 )
         except (sounddevice.PortAudioError, ValueError) as error:
-            raise DeviceError(_name(spec), f"{error}; {_rates_taken(spec)}") from error
+            raise DeviceError(_name(spec), f"does not open ({error}); {_remedy(spec)}") from error
 
     def start(self) -> None:
         """Begin to call back."""
-        try:
-            self._stream.start()
-        except sounddevice.PortAudioError as error:
-            raise DeviceError(_name(self._spec), f"does not start ({error})") from error
+        self._tell("start")
 
     def stop(self) -> None:
         """Play what is buffered, then call back no more."""
-        self._stream.stop()
+        self._tell("stop")
 
     def close(self) -> None:
         """Give the device back."""
-        self._stream.close()
+        self._tell("close")
+
+    def _tell(self, what: Literal["start", "stop", "close"]) -> None:
+        try:
+            getattr(self._stream, what)()
+        except sounddevice.PortAudioError as error:
+            reason = f"does not {what} ({error}): is it in use elsewhere, or gone?"
+            raise DeviceError(_name(self._spec), reason) from error
 
     @property
     def reported_latency_ms(self) -> Any:
@@ -193,12 +223,24 @@ def open_stream(spec: StreamSpec, callback_address: int, userdata_address: int) 
 
 def _name(spec: StreamSpec) -> str:
     index = spec.output if spec.output is not None else spec.input
-    return str(sounddevice.query_devices(index)["name"])
+    try:
+        return str(sounddevice.query_devices(index)["name"])
+    except (sounddevice.PortAudioError, ValueError):
+        return str(index)
 
 
-def _rates_taken(spec: StreamSpec) -> str:
+def _remedy(spec: StreamSpec) -> str:
+    taken = rates_taken(spec)
+    if spec.rate_hz in taken:
+        return f"{spec.rate_hz} Hz it takes: is it in use, or the block or latency not to its liking?"
+    rates = ", ".join(map(str, taken))
+    return f"it takes {rates} Hz" if rates else "it takes no common rate with these channels: ask for fewer"
+
+
+def rates_taken(spec: StreamSpec) -> list[int]:
+    """Return those of COMMON_RATES_HZ, and of the rate wished, that the devices say they take."""
     taken = []
-    for rate_hz in COMMON_RATES_HZ:
+    for rate_hz in sorted({*COMMON_RATES_HZ, spec.rate_hz}):
         try:
             if spec.output is not None:
                 sounddevice.check_output_settings(spec.output, spec.n_outputs, "float32", samplerate=rate_hz)
@@ -206,8 +248,8 @@ def _rates_taken(spec: StreamSpec) -> str:
                 sounddevice.check_input_settings(spec.input, spec.n_inputs, "float32", samplerate=rate_hz)
         except (sounddevice.PortAudioError, ValueError):
             continue
-        taken.append(str(rate_hz))
-    return f"rates that would do: {', '.join(taken)} Hz" if taken else "no common rate would do"
+        taken.append(rate_hz)
+    return taken
 
 
 def print_devices() -> None:

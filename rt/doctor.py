@@ -20,7 +20,9 @@ from .config import Config
 from .errors import HostError
 
 SELF_TEST_S = 5.0
+CHILD_LIMIT_S = 30.0
 PACKAGES = ("numpy", "numba", "onnxruntime", "torch", "sounddevice", "soundfile", "soxr", "pedalboard")
+AUDIO_REMEDY = "install PortAudio (Debian, Ubuntu: apt-get install libportaudio2), restart the sound server"
 GOVERNORS = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -47,6 +49,7 @@ def diagnose(config: Config, *, self_test: bool = True) -> Iterator[Finding]:
     yield from _runners(config)
     yield _devices()
     yield _realtime()
+    yield from _locked_memory()
     yield _governor()
     yield _disk(config)
     if self_test:
@@ -67,9 +70,10 @@ def _packages() -> Finding:
 
 
 def _kernels() -> Finding:
-    from ..models.jit import cache_folder
+    from ..models import jit
 
-    folder = cache_folder()
+    # Where numba keeps it by now: asking `cache_folder` again would give a folder inside that one.
+    folder = Path(jit.numba.config.CACHE_DIR)  # pyright: ignore[reportAttributeAccessIssue]
     if not os.access(folder, os.W_OK):
         return Finding(
             "compiled code", "warn", f"{folder} cannot be written", "set XDG_CACHE_HOME: every start compiles"
@@ -94,24 +98,47 @@ def _weights(config: Config) -> Finding:
 
 
 def _runners(config: Config) -> Iterator[Finding]:
-    import onnxruntime
+    from .separate import RUNNERS
 
-    providers = onnxruntime.get_available_providers()
     wanted = config.engine.runner
+    if wanted not in RUNNERS:
+        yield Finding("runner", "fail", f"there is no '{wanted}'", f"[engine] runner: {', '.join(RUNNERS)}")
+        return
+    try:
+        import onnxruntime
+    except ImportError as error:
+        yield Finding(
+            "runner",
+            "warn" if wanted == "torch-cpu" else "fail",
+            f"ONNX Runtime does not load: {error}",
+            "pip install stemrack",
+        )
+        return
+    providers = onnxruntime.get_available_providers()
     why = "asked for" if wanted != "auto" else "the CPU's fastest; there is no GPU runner yet"
     chosen = "onnx-cpu" if wanted == "auto" else wanted
     yield Finding("runner", "ok", f"{chosen} ({why}); ONNX Runtime offers {', '.join(providers)}")
     gpu = shutil.which("nvidia-smi")
     if gpu:
-        done = subprocess.run([gpu, "-L"], capture_output=True, text=True, timeout=10)
-        yield Finding("GPU", "ok", done.stdout.strip() or "nvidia-smi lists none")
+        done = _run([gpu, "-L"])
+        said = done.splitlines() if done else ["nvidia-smi lists none"]
+        yield Finding("GPU", "ok", f"{'; '.join(said)} (not used)")
+
+
+def _run(command: list[str]) -> str:
+    """Return what a command prints; nothing if it does not run or takes longer than CHILD_LIMIT_S."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _devices() -> Finding:
     try:
         found = ask_devices()
     except HostError as error:
-        return Finding("audio", "fail", str(error), "on Debian and Ubuntu: apt-get install libportaudio2")
+        return Finding("audio", "fail", str(error), AUDIO_REMEDY)
     names = [d["name"] for d in found["devices"]]
     if not names:
         return Finding(
@@ -122,8 +149,7 @@ def _devices() -> Finding:
 
 def _realtime() -> Finding:
     script = f"from {__package__}.heartbeat import realtime_priority; print(realtime_priority())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
-    if done.stdout.strip() == "True":
+    if _run([sys.executable, "-c", script]) == "True":
         return Finding("priority", "ok", "the worker gets real-time priority")
     return Finding(
         "priority",
@@ -133,10 +159,21 @@ def _realtime() -> Finding:
     )
 
 
+def _locked_memory() -> Iterator[Finding]:
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    text = "no limit" if limit == resource.RLIM_INFINITY else f"{limit / 2**20:.1f} MiB"
+    yield Finding("locked memory", "ok", f"{text} (stemrack locks none; JACK asks for no limit)")
+
+
 def _governor() -> Finding:
-    if not GOVERNORS.is_file():
+    try:
+        governor = GOVERNORS.read_text().strip()
+    except OSError:
         return Finding("processor", "ok", f"{os.cpu_count()} cores; its clock policy cannot be read")
-    governor = GOVERNORS.read_text().strip()
     if governor == "powersave":
         return Finding("processor", "warn", "clock policy powersave", "cpupower frequency-set -g performance")
     return Finding("processor", "ok", f"{os.cpu_count()} cores, clock policy {governor}")
@@ -144,9 +181,11 @@ def _governor() -> Finding:
 
 def _disk(config: Config) -> Finding:
     folder = config.recording.folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    there = next((f for f in (folder, *folder.parents) if f.is_dir()), None)
+    if there is None or not os.access(there, os.W_OK):
+        remedy = "[recording] folder: choose one that can be written"
+        return Finding("disk", "warn", f"{folder} cannot be written", remedy)
+    free = shutil.disk_usage(there).free
     if free < 2 * config.recording.min_free_bytes:
         return Finding("disk", "warn", f"{free / 1e6:.0f} MB free", "recordings would stop soon: free space")
     return Finding("disk", "ok", f"{free / 1e9:.1f} GB free for recordings")

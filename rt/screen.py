@@ -12,7 +12,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-
 WIDTH_ELSEWHERE = 160
 """Columns of a table that goes into a file or a pipe: nothing is cut off there."""
 

@@ -40,7 +40,7 @@ PREPARE_LIMIT_S = 180.0
 """A worker that loads may take long: the first export of a network is part of it."""
 AUDIO_LIMIT_S = 5.0
 """The audio process may be opening a device, which takes seconds on some systems."""
-CEASED_S = 0.5
+CEASED_S = 0.8
 """A stream without a callback for so long has lost its device."""
 REAP_S = 1.0
 

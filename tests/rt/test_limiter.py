@@ -50,7 +50,7 @@ def stereo(x):
 
 
 def music_like(level, seed=5, highest_hz=20000.0):
-    """Return noise that falls by 6 dB an octave above 1 kHz and ends at highest_hz, in bursts (attack 2 ms)."""
+    """Return noise, -6 dB an octave above 1 kHz, that ends at highest_hz, in bursts (2 ms attack)."""
     white = np.random.default_rng(seed).standard_normal((2, N))
     hz = np.fft.rfftfreq(N, 1.0 / RATE_HZ)
     x = np.fft.irfft(np.fft.rfft(white) / np.maximum(1.0, hz / 1000.0) * (hz < highest_hz))
