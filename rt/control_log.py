@@ -21,6 +21,8 @@ class ControlLog:
     """Position of the stream's first sample."""
     delay_samples: int
     start_ramp_samples: int
+    limiter_samples: int = 0
+    """Look-ahead of the true-peak limiter; 0: it was off."""
     entries: list[tuple[int, MixerState]] = field(default_factory=list)
 
     def add(self, revision: int, position: int, state: MixerState) -> None:
@@ -35,6 +37,7 @@ class ControlLog:
             "origin": self.origin,
             "delay_samples": self.delay_samples,
             "start_ramp_samples": self.start_ramp_samples,
+            "limiter_samples": self.limiter_samples,
         }
         lines = [head, *({"position": p, "mixer": s.as_dict()} for p, s in self.entries)]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))

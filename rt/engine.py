@@ -26,6 +26,7 @@ from .block import (
     make_block,
 )
 from .control_log import ControlLog
+from .drift import drift_ppm
 from .errors import DeviceError, EngineStateError
 from .meters import Level, MeterReader, counters
 from .params import MixerState, ParameterWriter
@@ -151,6 +152,7 @@ class Engine:
                     origin=-(-int(self.block.words[POSITION]) // self.settings.hop) * self.settings.hop,
                     delay_samples=plan.delay_samples,
                     start_ramp_samples=plan.ramp_samples,
+                    limiter_samples=plan.limiter_samples,
                 )
                 self._writer = ParameterWriter(self.block, plan.rate_hz, self.control_log.add)
                 self._writer.set_target(self.settings.mixer)
@@ -253,6 +255,12 @@ class Engine:
     def seconds(self) -> float:
         """Time played so far."""
         return int(self.block.words[POSITION]) / max(1, int(self.block.words[RATE_HZ]))
+
+    @property
+    def drift_ppm(self) -> float | None:
+        """How much faster the input's clock runs than the output's; None where they are one device."""
+        separate = self.resolved is not None and self.resolved.separate_input
+        return drift_ppm(self.block.follower) if separate else None
 
     @property
     def is_realtime(self) -> bool:

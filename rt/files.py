@@ -24,6 +24,13 @@ RATE_LIMITS_HZ = (4_000, 768_000)
 WAV_LIMIT_BYTES = (1 << 32) - (1 << 20)
 """Sizes in a WAV header are 32 bits; a mebibyte is left for the chunks beside the samples."""
 
+SFC_UPDATE_HEADER_NOW = 0x1060
+"""libsndfile's command (sndfile.h)."""
+FLAC_LENGTH_AT = 21
+"""Offset of the four bits, then four bytes, that hold the length (RFC 9639, 8.2)."""
+FLAC_FRAME_SAMPLES = 4096
+"""Of libsndfile's encoder."""
+
 MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
@@ -298,14 +305,18 @@ def _soundfile_options(
 class TakeFile:
     """A recording being written under its own name, so that it can be read whatever happens next.
 
-    wav is written as RF64, which goes past 4 GiB. Samples beyond full scale saturate in integer formats and
-    are counted in `n_saturated`.  Raises: OutputError, with the remedy, for whatever the disk refuses.
+    After each writing the header holds the length that is in the file: a full disk or a killed process
+    leaves a file that can be read.  wav is written as RF64, which goes past 4 GiB. Samples beyond full scale
+    saturate in integer formats and are counted in `n_saturated`.
+    Raises: OutputError, with the remedy, for whatever the disk refuses.
     """
 
     def __init__(self, path: Path, rate_hz: int, n_channels: int, sink_format: SinkFormat) -> None:
         self.path = path
         self.n_saturated = 0
         self._saturates = sink_format.bits is not None
+        self._is_flac = sink_format.container == "flac"
+        self._n_written = 0
         options = _soundfile_options(sink_format, rate_hz, n_channels, None)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -322,11 +333,24 @@ class TakeFile:
             x = np.clip(x, -1.0, 1.0)
         try:
             self._file.write(x.T)
+            self._n_written += x.shape[1]
             self._file.flush()
+            self._note_length()
         except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
             raise OutputError(
                 self.path, f"could not be written ({_reason(error)}): is the disk full?"
             ) from error
+
+    def _note_length(self) -> None:
+        if not self._is_flac:
+            soundfile._snd.sf_command(self._file._file, SFC_UPDATE_HEADER_NOW, soundfile._ffi.NULL, 0)
+            return
+        whole = self._n_written // FLAC_FRAME_SAMPLES * FLAC_FRAME_SAMPLES  # the encoder keeps the rest
+        with self.path.open("r+b", buffering=0) as header:
+            header.seek(FLAC_LENGTH_AT)
+            rate_and_depth = header.read(1)[0] & 0xF0
+            header.seek(FLAC_LENGTH_AT)
+            header.write(bytes([rate_and_depth | whole >> 32]) + (whole & 0xFFFFFFFF).to_bytes(4, "big"))
 
     def close(self) -> None:
         """Complete the header; what the disk refuses now has been reported by `write`."""

@@ -35,7 +35,7 @@ RELEASE_SAMPLES = 4096.0
 """Time constant of the way back: 93 ms at 44.1 kHz."""
 LONGEST_LOOKAHEAD = 256
 UNITY = 1.0 - 1e-6
-"""From here the way back is over: the gain is exactly 1 again, and a constant at the ceiling is not over it."""
+"""From here the gain is exactly 1: so the way back ends, and a constant at the ceiling is not over it."""
 
 LEFT, RIGHT, QUEUE, QUEUE_AT, MEAN, SCALARS = range(6)
 """Rows of the state, float64 (LIMITER_ROWS, LIMITER_COLUMNS)."""

@@ -113,11 +113,18 @@ class _Shown:
         """Give a function that shows levels and counters now."""
         if self._as_json:
             yield lambda: self._line(
-                "status", {"counters": engine.counters(), "levels": _plain(engine.levels())}
+                "status",
+                {
+                    "counters": engine.counters(),
+                    "levels": _plain(engine.levels()),
+                    "drift_ppm": engine.drift_ppm,
+                },
             )
             return
         with live_lines() as draw:
-            yield lambda: draw(status_lines(engine.levels(), engine.counters(), engine.seconds))
+            yield lambda: draw(
+                status_lines(engine.levels(), engine.counters(), engine.seconds, engine.drift_ppm)
+            )
 
 
 def _plain(levels: dict[str, Level] | None) -> dict[str, Any] | None:
@@ -144,7 +151,9 @@ def meter_bar(level_db: float) -> str:
     return "#" * n + "." * (METER_WIDTH - n)
 
 
-def status_lines(levels: dict[str, Level] | None, counted: dict[str, int], seconds: float) -> list[str]:
+def status_lines(
+    levels: dict[str, Level] | None, counted: dict[str, int], seconds: float, drift_ppm: float | None = None
+) -> list[str]:
     """Return the lines that are drawn again and again: a meter for each bus, and what was counted."""
     lines = []
     for name in ("input", *STEMS, "main"):
@@ -158,4 +167,6 @@ def status_lines(levels: dict[str, Level] | None, counted: dict[str, int], secon
         f"xruns {counted['xruns']}   "
         f"fallbacks {counted['fallbacks']}   worker deaths {counted['worker_deaths']}"
     )
+    if drift_ppm is not None:
+        lines.append(f"  the input's clock runs {drift_ppm:+.0f} ppm beside the output's")
     return lines

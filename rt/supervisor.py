@@ -74,11 +74,16 @@ class _Child:
         self.spawned_s = time.monotonic()
 
     @property
+    def pid(self) -> int | None:
+        process = self.process  # another thread may bury it meanwhile
+        return process.pid if process is not None else None
+
+    @property
     def is_alive(self) -> bool:
         return self.process is not None and self.process.is_alive()
 
     def kill(self) -> int | None:
-        """Return the exit code after making sure that the process is gone and reaped."""
+        """Return the exit code once the process is gone and reaped; None: it hangs in the system still."""
         if self.process is None:
             return None
         self.process.kill()
@@ -86,7 +91,7 @@ class _Child:
         code = self.process.exitcode
         if code is not None:
             self.process.close()
-        self.process = None
+            self.process = None
         return code
 
     def end(self, timeout_s: float) -> None:
@@ -116,7 +121,7 @@ class WorkerWatch:
     @property
     def pid(self) -> int | None:
         """Process id while it lives."""
-        return self._child.process.pid if self._child.is_alive else None
+        return self._child.pid
 
     def start(self) -> None:
         """Spawn the worker."""
@@ -134,6 +139,9 @@ class WorkerWatch:
             if time.monotonic() >= self._next_start_s:
                 self.n_restarts += 1
                 self.start()
+            return
+        if self.state == "restarting":  # killed, but a driver holds it: two workers must never write one slot
+            self._child.kill()
             return
         phase = load(self._block.words, WORKER_PHASE)
         if not self._child.is_alive:
@@ -198,7 +206,7 @@ class AudioWatch:
     @property
     def pid(self) -> int | None:
         """Process id while it lives."""
-        return self._child.process.pid if self._child.is_alive else None
+        return self._child.pid
 
     def start(self) -> None:
         """Spawn the audio process."""
@@ -275,6 +283,9 @@ class AudioWatch:
         """Kill the process, spawn a new one, and have it wait for the devices of the stream that was open."""
         before = self._open
         code = self._child.kill()
+        self._child.process = (
+            None  # one that hangs in a driver is left to the system: it holds nothing of ours
+        )
         self._pipe.close()
         self._on_event(Event(kind, time.monotonic(), facts | {"exit_code": code}))
         self.n_restarts += 1

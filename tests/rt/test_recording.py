@@ -1,5 +1,7 @@
 """Recorder and player against a block that the test writes and reads as the callback would."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from stemrack.rt import recording
 from stemrack.rt.atomics import load, store
 from stemrack.rt.block import CAPTURE_READ, CAPTURE_WRITE, RATE_HZ, RECORD_POSITION, Geometry, make_block
 from stemrack.rt.errors import ConfigError, InputError
+from stemrack.rt.files import AudioSource
 from stemrack.rt.player import Player
 from stemrack.rt.recording import Recorder, RecordSettings
 from stemrack.rt.ring import read_ring, write_ring
@@ -167,3 +170,68 @@ def test_feed_that_runs_dry_is_silent_and_counted():
     assert np.abs(y[:2, engine.delay : engine.delay + 5_000] - x).max() <= 2.0**-22
     assert np.abs(y[:, engine.delay + 5_000 :]).max() <= 2.0**-22
     assert engine.counters["input_missing"] == 10_240 - 5_000
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("container", ["flac", "wav"])
+def test_a_disk_that_is_full_while_recording_leaves_what_was_written(small_disk, block, container):
+    told = []
+    settings = RecordSettings(folder=small_disk, container=container, min_free_bytes=0)
+    recorder = Recorder(block, settings, lambda kind, facts: told.append((kind, facts)))
+    recorder.start()
+    x = noise(80_000)
+    for start in range(0, 80_000, 4_000):
+        put(block, x[:, start : start + 4_000])
+        time.sleep(0.02)
+    until(lambda: not recorder.is_running)
+    report = recorder.stop()
+    assert "disk full" in report.reason
+    assert told[-1][0] == "recording-stopped"
+    heard, _ = soundfile.read(report.paths[0])
+    assert 10_000 < heard.shape[0] < 80_000
+    n = heard.shape[0] - 8_192  # the last piece may be cut
+    assert np.abs(heard[:n].T - x[:2, :n]).max() < 2.0**-22
+
+
+KEEPS_RECORDING = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from stemrack.rt.atomics import load, store
+from stemrack.rt.block import RATE_HZ, RECORD_POSITION, Geometry, make_block
+from stemrack.rt.recording import Recorder, RecordSettings
+block = make_block(Geometry(hop=64))
+block.words[RATE_HZ] = 44100
+Recorder(block, RecordSettings(folder=Path(sys.argv[1]), container=sys.argv[2])).start()
+block.record[:] = 0.25
+for _ in range(1000):
+    store(block.words, RECORD_POSITION, load(block.words, RECORD_POSITION) + 441)
+    time.sleep(0.01)
+    print("on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("container", ["flac", "wav"])
+def test_a_recorder_that_is_killed_leaves_a_file_that_can_be_read(tmp_path, container):
+    """flac holds no length then, but all frames that were written; wav has the length of the last writing."""
+    command = [sys.executable, "-c", KEEPS_RECORDING, str(tmp_path), container]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for _ in range(200):
+            child.stdout.readline()
+        child.kill()
+    (path,) = tmp_path.rglob(f"*.{container}")
+    with AudioSource(path) as source:
+        assert source.rate_hz == 44_100
+        heard = np.concatenate(list(source.blocks()), axis=1)
+    assert heard.shape[1] > 44_100
+    assert np.abs(heard - 0.25).max() < 2.0**-22
