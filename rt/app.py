@@ -80,6 +80,9 @@ def render_command(
     ] = ClipModeName.attenuate,
     jobs: Annotated[int, Option("-j", "--jobs", min=1, help="Files rendered at the same time.")] = 1,
     live: Live = False,
+    control_log: Annotated[
+        Path | None, Option(help="With --live: also the mix that this log of `stemrack run` heard.")
+    ] = None,
     runner: RunnerName = "auto",
     weights: Weights = None,
     as_json: Annotated[bool, Option("--json", help="Report in JSON lines on stdout.")] = False,
@@ -91,9 +94,11 @@ def render_command(
     """
     if (flac and mp3) or (int24 and float32):
         raise ConfigError("choose one of --flac and --mp3, and one of --int24 and --float32")
+    if control_log and not (live and len(inputs) == 1):
+        raise ConfigError("--control-log goes with --live and one file: the one that was played")
     from .files import SinkFormat
     from .offline import RenderSettings
-    from .render import RenderOptions, render
+    from .render import RenderOptions, render, replay_mix
 
     sink_format = SinkFormat(
         container="flac" if flac else "mp3" if mp3 else "wav",
@@ -114,7 +119,10 @@ def render_command(
     from .separate import load_separator
 
     load = partial(load_separator, name, runner, weights, n_threads=1 if jobs > 1 else 2)
-    raise Exit(render(options, load))
+    code = render(options, load)
+    if control_log and not code:
+        replay_mix(options, load, control_log)
+    raise Exit(code)
 
 
 @cli.command("evaluate")

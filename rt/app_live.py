@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -195,6 +196,10 @@ def run_command(
 
         print(config_text(config), end="")
         return
+    if not as_json:
+        print(
+            "stemrack: loading (the first time, compiling: about a minute) ...", file=sys.stderr, flush=True
+        )
     from .live import RunOptions, run
 
     options = RunOptions(

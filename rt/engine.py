@@ -86,7 +86,7 @@ class Engine:
 
     def start(self, on_progress: Callable[[str], None] = lambda text: None) -> None:
         """Spawn both processes, wait until the worker is warm, open the stream."""
-        on_progress("starting processes (the first time, compiling)")
+        on_progress("starting processes")
         with self._lock:
             self._supervisor.start()
         self._thread.start()

@@ -120,6 +120,30 @@ def render(options: RenderOptions, load: Load) -> int:
     return voice.close(time.perf_counter() - started)
 
 
+def replay_mix(options: RenderOptions, load: Load, log_path: Path) -> None:
+    """Write, beside the first input's stems, the mix that was heard when the log was made.
+
+    Raises: InputError for a log that is none or is of another rate; OutputError.
+    """
+    from .control_log import read_control_log  # the live engine, compiled: not for those who only render
+    from .replay import replay
+
+    log, task = read_control_log(log_path), plan(options)[0]
+    suffix = options.settings.sink_format.container
+    target = next(iter(task.targets.values())).parent / f"mix.{suffix}"
+    with AudioSource(task.source) as source:
+        seconds = source.seconds or 0.0
+    with job_progress("replaying", seconds) as bar, interruptible() as check:
+
+        def on_progress(audio_s: float) -> None:
+            check()
+            bar.advance(audio_s)
+
+        report = replay(task.source, log, load(), target, options.settings.sink_format, on_progress)
+    facts = {"event": "replayed", "mix": str(target), "moves": report.n_moves, "n_samples": report.n_samples}
+    print(json.dumps(facts) if options.as_json else f"{target}: {report.n_moves} fader moves replayed")
+
+
 def _readable(tasks: Sequence[Task], voice: _Voice) -> list[Task]:
     """Return the tasks whose input opens, with its length; the others are reported at once."""
     good = []

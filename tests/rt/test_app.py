@@ -161,3 +161,32 @@ def test_evaluate_passes_its_options_on(monkeypatch, tmp_path, capsys):
 
 def test_the_clip_modes_of_both_sides_are_the_same():
     assert tuple(app.ClipModeName) == ClipMode.__args__
+
+
+def test_control_log_gives_the_mix_that_was_heard(engine, song, tmp_path, capsys):
+    from stemrack.rt.control_log import ControlLog
+    from stemrack.rt.params import Fader, MixerState
+
+    log = ControlLog(rate_hz=44_100, delay_samples=1_408, start_ramp_samples=0)
+    log.add(1, 0, MixerState(ramp_ms=0.0))
+    log.add(2, 2_048, MixerState(master_db=-20.0, drums=Fader(pan=0.0), ramp_ms=0.0))
+    log.write(tmp_path / "log.jsonl")
+    arguments = ["-o", tmp_path / "out", "--float32", "--live", "--control-log", tmp_path / "log.jsonl"]
+    code, out, _ = run_app(capsys, "render", song, *arguments)
+    assert code == 0
+    assert "2 fader moves replayed" in out
+    mix, _ = soundfile.read(tmp_path / "out" / "live" / "song" / "mix.wav", dtype="float32")
+    x, _ = soundfile.read(song, dtype="float32")
+    assert mix.shape == x.shape
+    moved = 2_048 - 1_408  # the fader acts on what is heard then, the input of D samples before
+    assert np.abs(mix[:moved] - x[:moved]).max() < 1e-6
+    assert np.abs(mix[moved:] - 0.1 * x[moved:]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--control-log", "x"], ["--live", "--control-log", "x", "another.wav"]]
+)
+def test_control_log_needs_live_and_one_file(engine, song, capsys, arguments):
+    code, _, err = run_app(capsys, "render", song, *arguments)
+    assert code == 2
+    assert "--control-log goes with --live and one file" in err
