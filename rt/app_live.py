@@ -235,9 +235,8 @@ def devices_command(as_json: AsJson = False) -> None:
             [str(d["index"]) + marks, d["name"], d["host_api"], channels, f"{d['rate_hz']:.0f}", low, high]
         )
     heads = ["", "name", "host API", "in / out", "Hz", "low, ms", "high, ms"]
-    print_table(
-        "Devices (> default input, < default output; latencies as reported, not measured)", heads, rows
-    )
+    print_table("Devices", heads, rows)
+    print_lines(["> default input, < default output; latencies as the devices report them, not measured"])
 
 
 def doctor_command(

@@ -42,23 +42,33 @@ def run(settings: EngineSettings, options: RunOptions) -> int:
     The first Ctrl-C fades out and finishes what is being written, a second one ends at once.
     """
     shown = _Shown(as_json=options.as_json)
-    with Engine(settings, shown.event) as engine, interruptible() as check:
-        engine.start(shown.progress)
-        if options.record:
-            engine.start_recording(options.record)
-        shown.head(options.head(engine))
-        code = _watch(engine, options, shown, check)
-        report = engine.stop_recording()
-        if report:
-            shown.note("recorded", {"files": [str(p) for p in report.paths], "samples": report.n_samples})
-        engine.close()
-        if options.control_log and engine.control_log:
-            engine.control_log.write(options.control_log)
-        shown.note("stopped", engine.counters())
-    return code
+    finished = False
+    try:
+        with interruptible() as check, Engine(settings, shown.event) as engine:
+            engine.start(shown.progress)
+            if options.record:
+                engine.start_recording(options.record)
+            shown.head(options.head(engine))
+            _watch(engine, options, shown, check)
+            _finish(engine, options, shown)
+            finished = True
+    except SystemExit:  # Ctrl-C is how a run ends
+        if not finished:
+            raise
+    return 0
 
 
-def _watch(engine: Engine, options: RunOptions, shown: _Shown, check: Callable[[], None]) -> int:
+def _finish(engine: Engine, options: RunOptions, shown: _Shown) -> None:
+    report = engine.stop_recording()
+    if report:
+        shown.note("recorded", {"files": [str(p) for p in report.paths], "samples": report.n_samples})
+    engine.close()
+    if options.control_log and engine.control_log:
+        engine.control_log.write(options.control_log)
+    shown.note("stopped", engine.counters())
+
+
+def _watch(engine: Engine, options: RunOptions, shown: _Shown, check: Callable[[], None]) -> None:
     stop = None if options.seconds is None else time.monotonic() + options.seconds
     try:
         with shown.status(engine) as show:
@@ -68,7 +78,6 @@ def _watch(engine: Engine, options: RunOptions, shown: _Shown, check: Callable[[
                 time.sleep(JSON_PERIOD_S if options.as_json else PERIOD_S)
     except SystemExit:
         shown.note("stopping", {"how": "fading out; Ctrl-C again ends at once"})
-    return 0
 
 
 class _Shown:
