@@ -11,6 +11,9 @@ from typing import Annotated, Any
 from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Typer
 from .errors import ConfigError
 
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".mp4")
+"""Of names that are meant as files even where there is none; a device may be called `USB 2.0`."""
+
 
 def overridden(config_file: Path | None, values: dict[str, Any]) -> Any:
     """Return the configuration of a file, or the default one, with what the command line says."""
@@ -26,13 +29,17 @@ def input_overrides(given: str | None) -> dict[str, Any]:
         return {}
     if Path(given).is_file():
         return {"device.file": given}
-    if Path(given).suffix and ("/" in given or Path(given).suffix in (".wav", ".flac", ".mp3", ".ogg")):
+    suffix = Path(given).suffix.lower()
+    if suffix and ("/" in given or suffix in SOUND_SUFFIXES):
         raise ConfigError(f"--input {given}: no such file")
     return {"device.input": given, "device.file": ""}
 
 
 def engine_settings(config: Any) -> Any:
-    """Return the settings of the engine that a configuration describes."""
+    """Return the settings of the engine that a configuration describes.
+
+    Raises: ConfigError for what no engine has to be started to know; ModelError for profile and weights.
+    """
     from ..models.bundles import find_weights
     from ..models.profiles import load_profile
     from .audio import AUTO, DeviceChoice
@@ -43,6 +50,7 @@ def engine_settings(config: Any) -> Any:
     profile = load_profile(engine.profile)
     weights = Path(engine.weights) if engine.weights else None
     find_weights(profile, weights)
+    _check(config)
     wants_input = not device.file and device.input != "none"
     output: Any = None if device.output == "none" else device.output
     if output == "default" and device.file:
@@ -64,6 +72,20 @@ def engine_settings(config: Any) -> Any:
         mixer=config.mixer.state,
         input_file=Path(device.file) if device.file else None,
     )
+
+
+def _check(config: Any) -> None:
+    """Refuse what would show only after the processes have been started, or as silence."""
+    from .separate import RUNNERS
+
+    engine, device = config.engine, config.device
+    if engine.runner not in RUNNERS:
+        raise ConfigError(f"[engine] runner = {engine.runner!r}: must be one of {', '.join(RUNNERS)}")
+    if device.file and not Path(device.file).is_file():
+        raise ConfigError(f"[device] file = {device.file!r}: no such file")
+    if device.output == "none" and not device.file and device.input not in ("default", "none"):
+        said = "with output none there is no input either: name an output device, or a file as the input"
+        raise ConfigError(f"[device] input = {device.input!r}: {said}")
 
 
 def budget_for(config: Any, resolved: Any) -> Any:
@@ -191,6 +213,8 @@ def run_command(
         "recording.stems": record_stems or None,
     }
     config = overridden(config_file, values | input_overrides(source))
+    if control_log and not control_log.absolute().parent.is_dir():
+        raise ConfigError(f"--control-log {control_log}: its folder is not there; make it first")
     if print_config:
         from .config import config_text
 

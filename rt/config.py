@@ -38,7 +38,7 @@ class EngineConfig:
     profile: str = "live"
     runner: str = "auto"
     weights: str = ""
-    threads: int = 2
+    threads: int = 1
     allowance_samples: int = 0
     realtime: bool = True
 

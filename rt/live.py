@@ -13,6 +13,7 @@ from typing import Any
 
 from ..models.stems import STEMS
 from .engine import Engine, EngineSettings
+from .errors import OutputError
 from .interrupt import interruptible
 from .meters import SILENT, Level
 from .screen import live_lines, print_lines
@@ -63,19 +64,27 @@ def _finish(engine: Engine, options: RunOptions, shown: _Shown) -> None:
     if report:
         shown.note("recorded", {"files": [str(p) for p in report.paths], "samples": report.n_samples})
     engine.close()
-    if options.control_log and engine.control_log:
-        engine.control_log.write(options.control_log)
     shown.note("stopped", engine.counters())
+    if options.control_log and engine.control_log:
+        try:
+            engine.control_log.write(options.control_log)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror}): choose another --control-log"
+            raise OutputError(options.control_log, reason) from error
 
 
 def _watch(engine: Engine, options: RunOptions, shown: _Shown, check: Callable[[], None]) -> None:
     stop = None if options.seconds is None else time.monotonic() + options.seconds
     try:
         with shown.status(engine) as show:
+            shows_at = 0.0
             while stop is None or time.monotonic() < stop:
                 check()
-                show()
-                time.sleep(JSON_PERIOD_S if options.as_json else PERIOD_S)
+                if time.monotonic() >= shows_at:
+                    show()
+                    shows_at = time.monotonic() + (JSON_PERIOD_S if options.as_json else 0.0)
+                # short, for JSON too: a second Ctrl-C that comes in here counts as the first
+                time.sleep(PERIOD_S)
     except SystemExit:
         shown.note("stopping", {"how": "fading out; Ctrl-C again ends at once"})
 

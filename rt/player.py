@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ POLL_S = 0.03
 class Player:
     """Keeps the capture ring full of a file's samples, at the stream's rate; mono plays on both sides.
 
-    At equal rates the samples are the file's own, bit for bit, and the loop has no gap.
+    At equal rates the samples are the file's own, bit for bit. The loop has no gap: the rate converter runs
+    through its seam.
     Raises: InputError for a file that cannot be read, when it is made.
     Thread: one of its own, a reader of disks; the ring gives it about three seconds to be late.
     """
@@ -31,31 +32,34 @@ class Player:
         self._block, self._path, self._rate_hz, self._loop = block, path, rate_hz, loop
         with AudioSource(path) as source:
             self.seconds = source.seconds
-        self._pieces = self._read()
+        self._pieces = self._cut()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stemrack-player", daemon=True)
         self.finished = False
         self.error: str | None = None
 
-    def _read(self) -> Iterator[np.ndarray]:
-        """Yield the file's samples (2, n) in pieces, again and again if it is looped."""
-        while True:
-            n_read = 0
-            with AudioSource(self._path) as source:
-                converts = source.rate_hz != self._rate_hz
-                converter = (
-                    RateConverter(source.rate_hz, self._rate_hz, source.n_channels) if converts else None
-                )
-                for block in source.blocks(PIECE_SAMPLES):
-                    n_read += block.shape[1]
-                    yield _on_both_sides(converter.push(block) if converter else block)
-                if converter:
-                    yield _on_both_sides(converter.finish())
-            if not self._loop or not n_read:
-                return
+    def _cut(self) -> Generator[np.ndarray, None, None]:
+        """Yield what `_read` does in pieces that are not too long for the ring."""
+        for x in self._read():
+            for start in range(0, x.shape[1], PIECE_SAMPLES):
+                yield x[:, start : start + PIECE_SAMPLES]
 
-    def _converter(self, source: AudioSource) -> RateConverter:
-        return RateConverter(source.rate_hz, self._rate_hz, source.n_channels)
+    def _read(self) -> Iterator[np.ndarray]:
+        """Yield the file's samples (2, n), again and again if it is looped."""
+        converter = None
+        while True:
+            with AudioSource(self._path) as source:
+                shape = (source.rate_hz, source.n_channels)
+                if source.rate_hz == self._rate_hz:
+                    converter = None
+                elif converter is None or (converter.from_hz, converter.n_channels) != shape:
+                    converter = RateConverter(source.rate_hz, self._rate_hz, source.n_channels)
+                for block in source.blocks(PIECE_SAMPLES):
+                    yield _on_both_sides(converter.push(block) if converter else block)
+            if not self._loop:
+                break
+        if converter:
+            yield _on_both_sides(converter.finish())
 
     def prefill(self) -> None:
         """Fill the ring, so that the stream's first block finds samples."""
@@ -67,10 +71,12 @@ class Player:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what is in the ring stays."""
+        """End the thread and let the file go; what is in the ring stays."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(2.0)
+        if not self._thread.is_alive():  # a generator that runs cannot be closed
+            self._pieces.close()
 
     def _run(self) -> None:
         while not self._stopping.wait(POLL_S):
@@ -81,8 +87,7 @@ class Player:
         """Return whether a piece was put into the ring and another may fit."""
         words, ring = self._block.words, self._block.capture
         write = load(words, CAPTURE_WRITE)
-        # a decoder or a converter may give more than a piece at a time: an eighth of the ring is left free
-        if self.finished or write - load(words, CAPTURE_READ) > ring.shape[1] * 7 // 8 - PIECE_SAMPLES:
+        if self.finished or write - load(words, CAPTURE_READ) > ring.shape[1] - PIECE_SAMPLES:
             return False
         try:
             piece = next(self._pieces, None)

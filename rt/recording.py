@@ -14,14 +14,25 @@ import numpy as np
 
 from ..models.stems import STEMS
 from .atomics import load
-from .block import N_RECORD_CHANNELS, RATE_HZ, RECORD_POSITION, SUB_BLOCK_SAMPLES, Block
+from .block import (
+    HOP,
+    LIMITER_SAMPLES,
+    N_RECORD_CHANNELS,
+    ORIGIN,
+    RATE_HZ,
+    RECORD_POSITION,
+    SUB_BLOCK_SAMPLES,
+    Block,
+)
 from .errors import ConfigError, OutputError
 from .files import SinkFormat, TakeFile
+from .limiter import limiter_latency
 from .ring import take
 
 PIECE_SAMPLES = 8192
 POLL_S = 0.05
 FREE_CHECK_S = 1.0
+STOP_LIMIT_S = 10.0
 MIN_FREE_BYTES = 50_000_000
 """Below it a recording stops (as OBS does, obs-studio PR 1924), so that the system has room left."""
 
@@ -42,6 +53,8 @@ class RecordSettings:
             raise ConfigError("a recording needs mix, stems or both")
         if self.container not in ("flac", "wav"):
             raise ConfigError(f"a recording cannot be '{self.container}': choose flac or wav")
+        if self.min_free_bytes < 0:
+            raise ConfigError(f"min_free_bytes = {self.min_free_bytes}: must be 0 or more")
         _ = self.sink_format
 
     @property
@@ -69,13 +82,14 @@ class RecordingReport:
     """Written as silence, because the disk could not keep up or no sound came."""
     n_saturated: int
     reason: str
-    """Why it ended: `stopped`, `disk nearly full`, or what the disk said."""
+    """Why it ended: `stopped`, `disk nearly full`, another rate, or what the disk said."""
 
 
 class Recorder:
     """Drains the record ring to files until it is stopped or the disk runs out.
 
-    Time stays aligned: what was overwritten before it could be read is written as silence and counted.
+    Time stays aligned: what was overwritten before it could be read is written as silence and counted, and so
+    are the samples between the end of a stream and the hop border where the next one begins.
     Thread: one of its own; `start` and `stop` from any.  Raises: OutputError from `start`.
     """
 
@@ -90,7 +104,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="stemrack-recorder", daemon=True)
         self._buffer = np.empty((N_RECORD_CHANNELS, PIECE_SAMPLES), np.float32)
         self._files: dict[str, TakeFile] = {}
-        self._first = self._position = 0
+        self._first = self._position = self._origin = self._rate_hz = 0
         self._n_lost = 0
         self._reason = ""
         self._checked_s = 0.0
@@ -108,11 +122,16 @@ class Recorder:
     def start(self) -> None:
         """Make the files and begin with the next sample."""
         folder = _new_folder(self._settings.folder)
-        rate_hz = int(self._block.words[RATE_HZ])
+        self._rate_hz = int(self._block.words[RATE_HZ])
         suffix = self._settings.container
-        for name in self._settings.tracks:
-            path = folder / f"{name}.{suffix}"
-            self._files[name] = TakeFile(path, rate_hz, 2, self._settings.sink_format)
+        try:
+            for name in self._settings.tracks:
+                path = folder / f"{name}.{suffix}"
+                self._files[name] = TakeFile(path, self._rate_hz, 2, self._settings.sink_format)
+        except OutputError:
+            self._close()
+            raise
+        self._origin = load(self._block.words, ORIGIN)
         self._first = self._position = load(self._block.words, RECORD_POSITION)
         self._thread.start()
         self._on_event("recording-started", {"folder": str(folder)})
@@ -120,7 +139,10 @@ class Recorder:
     def stop(self) -> RecordingReport:
         """Return the report once all that was heard so far is written."""
         self._stopping.set()
-        self._thread.join(10.0)
+        if self._thread.is_alive():
+            self._thread.join(STOP_LIMIT_S)
+        if self._thread.is_alive():
+            self._reason = self._reason or "the disk does not answer: the end may be missing"
         return RecordingReport(
             paths=tuple(f.path for f in self._files.values()),
             first_position=self._first,
@@ -139,25 +161,58 @@ class Recorder:
                 self._drain()
         except OutputError as error:
             self._reason = error.reason
+        except OSError as error:  # of the look at the free space: the folder is gone
+            self._reason = f"the disk cannot be looked at ({error.strerror})"
         self._close()
         if self._reason:
-            self._on_event("recording-stopped", {"reason": self._reason})
+            n_samples = self._position - self._first
+            facts = {"reason": self._reason, "samples": n_samples, "lost_samples": self._n_lost}
+            self._on_event("recording-stopped", facts)
 
     def _drain(self) -> None:
+        origin = load(self._block.words, ORIGIN)
+        if origin > self._origin:
+            self._cross_to(origin)
+        if not self._reason:
+            self._drain_to(load(self._block.words, RECORD_POSITION))
+
+    def _cross_to(self, origin: int) -> None:
+        """Write the end of a stream, then silence up to the origin of the next.
+
+        Where the old stream ended is no longer known, but it was less than a hop and the limiter's delay
+        before: in between the ring still holds what was heard a lap ago.
+        """
+        words = self._block.words
+        longest = int(words[HOP]) - 1 + limiter_latency(int(words[LIMITER_SAMPLES]))
+        self._drain_to(origin - longest)
+        self._write_silence(origin - self._position)
+        self._origin = origin
+        rate_hz = int(words[RATE_HZ])
+        if rate_hz != self._rate_hz:
+            self._reason = f"the rate changed from {self._rate_hz} to {rate_hz} Hz: begin a new recording"
+
+    def _drain_to(self, end: int) -> None:
         words, ring = self._block.words, self._block.record
-        while (n := min(PIECE_SAMPLES, load(words, RECORD_POSITION) - self._position)) > 0:
+        while (n := min(PIECE_SAMPLES, end - self._position)) > 0:
             piece = self._buffer[:, :n]
-            if take(words, RECORD_POSITION, ring, self._position, piece):
+            taken = take(words, RECORD_POSITION, ring, self._position, piece)
+            if taken and self._oldest() <= self._position:
                 self._write(piece)
-                continue
-            # lapped: everything older than the ring is gone
-            oldest = load(words, RECORD_POSITION) - ring.shape[1] + 2 * SUB_BLOCK_SAMPLES
-            n_gone = max(1, oldest - self._position)
-            self._n_lost += n_gone
-            while n_gone > 0:
-                silence = np.zeros((N_RECORD_CHANNELS, min(n_gone, PIECE_SAMPLES)), np.float32)
-                self._write(silence)
-                n_gone -= silence.shape[1]
+            else:
+                self._write_silence(max(1, self._oldest() + SUB_BLOCK_SAMPLES - self._position))
+
+    def _oldest(self) -> int:
+        """Return the first position that is not being overwritten: stems run ahead by the limiter's delay."""
+        words = self._block.words
+        ahead = SUB_BLOCK_SAMPLES + limiter_latency(int(words[LIMITER_SAMPLES]))
+        return load(words, RECORD_POSITION) + ahead - self._block.record.shape[1]
+
+    def _write_silence(self, n: int) -> None:
+        self._n_lost += max(0, n)
+        while n > 0:
+            silence = np.zeros((N_RECORD_CHANNELS, min(n, PIECE_SAMPLES)), np.float32)
+            self._write(silence)
+            n -= silence.shape[1]
 
     def _write(self, piece: np.ndarray) -> None:
         for name, rows in self._settings.tracks.items():

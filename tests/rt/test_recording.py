@@ -1,23 +1,22 @@
-"""Recorder and player against a block that the test writes and reads as the callback would."""
+"""The recorder against a block that the test writes as the callback would."""
 
+import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from fake_device import LockStep, music
 
 from stemrack.rt import recording
 from stemrack.rt.atomics import load, store
-from stemrack.rt.block import CAPTURE_READ, CAPTURE_WRITE, RATE_HZ, RECORD_POSITION, Geometry, make_block
-from stemrack.rt.errors import ConfigError, InputError
+from stemrack.rt.block import POSITION, RATE_HZ, RECORD_POSITION, Geometry, make_block
+from stemrack.rt.errors import ConfigError, OutputError
 from stemrack.rt.files import AudioSource
-from stemrack.rt.player import Player
 from stemrack.rt.recording import Recorder, RecordSettings
-from stemrack.rt.ring import read_ring, write_ring
+from stemrack.rt.ring import write_ring
+from stemrack.rt.stream import StreamPlan, begin_stream
 
 
 def until(done, timeout_s=20.0):
@@ -103,73 +102,109 @@ def test_a_disk_that_fills_up_stops_the_recording_with_a_readable_file(tmp_path,
     until(lambda: not recorder.is_running)
     report = recorder.stop()
     assert report.reason == "disk nearly full"
-    assert told[-1] == ("recording-stopped", {"reason": "disk nearly full"})
+    assert told[-1] == (
+        "recording-stopped",
+        {"reason": "disk nearly full", "samples": report.n_samples, "lost_samples": 0},
+    )
     assert soundfile.read(report.paths[0])[0].shape[0] == report.n_samples
 
 
+FLOAT = {"container": "wav", "subtype": "float32"}
+
+
+def stream(block, rate_hz=44_100):
+    return begin_stream(block, StreamPlan(rate_hz=rate_hz, delay_samples=256))
+
+
+def play(block, x):
+    """What a stream without a limiter does."""
+    put(block, x)
+    store(block.words, POSITION, load(block.words, RECORD_POSITION))
+
+
+def two_streams(block, folder, *, waits, n=10_100, rate_hz=44_100):
+    """Return the recording of a stream of n samples and, from the next hop border on, one of 3000."""
+    block.record[:] = 0.7  # what was heard a lap ago
+    stream(block)
+    told = []
+    recorder = Recorder(block, RecordSettings(folder=folder, **FLOAT), lambda *event: told.append(event))
+    recorder.start()
+    x, y = noise(n, 1), noise(3_000, 2)
+    play(block, x)
+    if waits:
+        until(lambda: recorder._position == n)
+    origin = stream(block, rate_hz)
+    play(block, y)
+    if rate_hz != 44_100:
+        until(lambda: not recorder.is_running)
+    report = recorder.stop()
+    heard, _ = soundfile.read(report.paths[0], dtype="float32")
+    return x, y, origin, report, heard.T, told
+
+
+def test_what_lies_between_two_streams_is_silence_to_the_sample(tmp_path, block):
+    x, y, origin, report, heard, _ = two_streams(block, tmp_path, waits=True)
+    assert origin == 10_112
+    assert np.array_equal(heard[:, :10_100], x[:2])
+    assert not heard[:, 10_100:origin].any()
+    assert np.array_equal(heard[:, origin:], y[:2])
+    assert report.n_lost_samples == 12
+
+
+def test_a_new_stream_within_one_look_never_replays_the_lap_before(tmp_path, block, monkeypatch):
+    """Where the first one ended is not known then: up to a hop of its end may be silent too."""
+    monkeypatch.setattr(recording, "POLL_S", 3600.0)
+    x, y, origin, report, heard, _ = two_streams(block, tmp_path, waits=False)
+    n = origin - 63
+    assert np.array_equal(heard[:, :n], x[:2, :n])
+    assert not heard[:, n:origin].any()
+    assert np.array_equal(heard[:, origin:], y[:2])
+    assert report.n_lost_samples == 63
+
+
+def test_a_device_that_comes_back_at_another_rate_ends_the_recording(tmp_path, block):
+    x, _, origin, report, heard, told = two_streams(block, tmp_path, waits=True, rate_hz=48_000)
+    assert heard.shape[1] == report.n_samples == origin
+    assert np.array_equal(heard[:, :10_100], x[:2])
+    assert told[-1][0] == "recording-stopped"
+    assert "44100 to 48000 Hz" in report.reason
+
+
+def test_recorded_stems_add_up_to_the_recorded_mix(tmp_path, block):
+    recorder = Recorder(block, RecordSettings(folder=tmp_path, stems=True, **FLOAT))
+    recorder.start()
+    x = noise(9_000, 3) / 4
+    x[:2] = x[2:4] + x[4:6] + x[6:8] + x[8:10]
+    put(block, x)
+    mix, drums, bass, other, vocals = (soundfile.read(p, dtype="float32")[0] for p in recorder.stop().paths)
+    assert np.array_equal(drums + bass + other + vocals, mix)
+    assert np.abs(mix).max() > 0.1
+
+
+def test_a_folder_that_is_taken_away_ends_the_recording_and_says_so(tmp_path, block, monkeypatch):
+    monkeypatch.setattr(recording, "FREE_CHECK_S", 0.0)
+    told = []
+    folder = tmp_path / "takes"
+    recorder = Recorder(block, RecordSettings(folder=folder), lambda *event: told.append(event))
+    recorder.start()
+    shutil.rmtree(folder)
+    until(lambda: not recorder.is_running)
+    assert "No such file" in recorder.stop().reason
+    assert told[-1][0] == "recording-stopped"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path, block):
+    (tmp_path / "file").write_text("in the way")
+    recorder = Recorder(block, RecordSettings(folder=tmp_path / "file"))
+    with pytest.raises(OutputError, match="not a folder"):
+        recorder.start()
+    assert recorder.stop().n_samples == 0
+
+
 def test_settings_that_cannot_work_are_refused():
-    for bad in ({"mix": False}, {"container": "mp3"}, {"subtype": "float32"}):
+    for bad in ({"mix": False}, {"container": "mp3"}, {"subtype": "float32"}, {"min_free_bytes": -1}):
         with pytest.raises(ConfigError):
             RecordSettings(**bad)
-
-
-def draw(block, n):
-    out = np.empty((2, n), np.float32)
-    at = load(block.words, CAPTURE_READ)
-    read_ring(block.capture, at, out, n)
-    store(block.words, CAPTURE_READ, at + n)
-    return out
-
-
-def test_player_loops_without_a_gap_bit_for_bit(tmp_path, block):
-    x = music(20_011)
-    path = tmp_path / "song.wav"
-    soundfile.write(path, x.T, 44_100, subtype="FLOAT")
-    player = Player(block, path, 44_100)
-    player.prefill()
-    player.start()
-    heard = []
-    for _ in range(30):
-        until(lambda: load(block.words, CAPTURE_WRITE) - load(block.words, CAPTURE_READ) >= 3_000)
-        heard.append(draw(block, 3_000))
-    player.stop()
-    heard = np.concatenate(heard, axis=1)
-    assert np.array_equal(heard, np.tile(x, 5)[:, : heard.shape[1]])
-    assert not player.finished
-
-
-def test_player_converts_the_rate_and_spreads_mono(tmp_path, block):
-    t = np.arange(48_000) / 48_000
-    soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 1_000 * t), 48_000, subtype="FLOAT")
-    player = Player(block, tmp_path / "tone.wav", 44_100, loop=False)
-    player.prefill()
-    heard = draw(block, 20_000)
-    assert np.array_equal(heard[0], heard[1])
-    wanted = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(20_000) / 44_100)
-    assert np.abs(heard[0] - wanted)[200:].max() < 1e-4
-
-
-def test_player_ends_or_complains(tmp_path, block):
-    soundfile.write(tmp_path / "short.wav", np.zeros(5_000), 44_100)
-    player = Player(block, tmp_path / "short.wav", 44_100, loop=False)
-    player.prefill()
-    assert player.finished
-    assert load(block.words, CAPTURE_WRITE) == 5_000
-    with pytest.raises(InputError, match="no such file"):
-        Player(block, Path("nowhere.wav"), 44_100)
-
-
-def test_feed_that_runs_dry_is_silent_and_counted():
-    from stemrack.rt.block import INPUT_FROM_FEED
-
-    engine = LockStep(input_source=INPUT_FROM_FEED, n_in_channels=0)
-    x = music(5_000)
-    write_ring(engine.block.capture, 0, x, 5_000)
-    store(engine.block.words, CAPTURE_WRITE, 5_000)
-    y = engine.play(np.zeros((0, 10_240), np.float32))
-    assert np.abs(y[:2, engine.delay : engine.delay + 5_000] - x).max() <= 2.0**-22
-    assert np.abs(y[:, engine.delay + 5_000 :]).max() <= 2.0**-22
-    assert engine.counters["input_missing"] == 10_240 - 5_000
 
 
 @pytest.fixture
