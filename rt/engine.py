@@ -27,7 +27,7 @@ from .block import (
 )
 from .control_log import ControlLog
 from .drift import drift_ppm
-from .errors import DeviceError, EngineStateError
+from .errors import EngineStateError
 from .meters import Level, MeterReader, counters
 from .params import MixerState, ParameterWriter
 from .player import Player
@@ -61,7 +61,7 @@ class Engine:
 
     `start` spawns the processes and opens the stream; `stop_stream` and `start_stream` keep the processes.
     Thread: any; its own thread looks after the children, carries parameters and hears acknowledgements.
-    Raises: DeviceError, EngineStateError from `start` and `start_stream`.
+    Raises: EngineStateError from `start` and `start_stream`, with what the audio process said of the device.
     """
 
     def __init__(self, settings: EngineSettings, on_event: Callable[[Event], None] | None = None) -> None:
@@ -104,7 +104,7 @@ class Engine:
             self.audio.tell("resolve", self.settings.devices)
         self._wait(lambda: self.audio.resolved or self.audio.error, STREAM_LIMIT_S, "looking for the devices")
         if not self.audio.resolved:
-            raise DeviceError("audio", self.audio.error or "no answer")
+            raise EngineStateError(self.audio.error or "the audio process gave no answer")
         return self.audio.resolved
 
     def _survey(self, resolved: Resolved) -> Resolved:
@@ -117,7 +117,7 @@ class Engine:
         self._wait(lambda: self.audio.surveyed or self.audio.error, STREAM_LIMIT_S, "trying the device")
         surveyed: tuple[int, int] | None = self.audio.surveyed
         if surveyed is None:
-            raise DeviceError("audio", self.audio.error or "no answer")
+            raise EngineStateError(self.audio.error or "the audio process gave no answer")
         smallest, largest = surveyed
         return replace(resolved, block_samples=largest if smallest == largest else 0, largest_block=largest)
 
@@ -161,7 +161,7 @@ class Engine:
             lambda: self.audio.state == "running" or self.audio.error, STREAM_LIMIT_S, "opening the device"
         )
         if self.audio.error:
-            raise DeviceError("audio", self.audio.error)
+            raise EngineStateError(self.audio.error)
         self._wait(
             lambda: load(self.block.words, N_CALLBACKS) > first, STREAM_LIMIT_S, "the device's first block"
         )
@@ -240,8 +240,9 @@ class Engine:
         """Write what is heard from now on to files.  Raises: EngineStateError if that is being done."""
         if self._recorder and self._recorder.is_running:
             raise EngineStateError("a recording is running: stop it first")
-        self._recorder = Recorder(self.block, settings, self._recording_event)
-        self._recorder.start()
+        recorder = Recorder(self.block, settings, self._recording_event)
+        recorder.start()
+        self._recorder = recorder
 
     def stop_recording(self) -> RecordingReport | None:
         """Return what was recorded; None if nothing was."""

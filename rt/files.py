@@ -334,8 +334,7 @@ class TakeFile:
         try:
             self._file.write(x.T)
             self._n_written += x.shape[1]
-            self._file.flush()
-            self._note_length()
+            self._note_length()  # no flush: libsndfile buffers nothing, and would wait for the disk
         except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
             raise OutputError(
                 self.path, f"could not be written ({_reason(error)}): is the disk full?"
@@ -345,7 +344,8 @@ class TakeFile:
         if not self._is_flac:
             soundfile._snd.sf_command(self._file._file, SFC_UPDATE_HEADER_NOW, soundfile._ffi.NULL, 0)
             return
-        whole = self._n_written // FLAC_FRAME_SAMPLES * FLAC_FRAME_SAMPLES  # the encoder keeps the rest
+        # The encoder keeps what is not a whole frame yet, and a whole one until the next sample comes.
+        whole = max(0, self._n_written - 1) // FLAC_FRAME_SAMPLES * FLAC_FRAME_SAMPLES
         with self.path.open("r+b", buffering=0) as header:
             header.seek(FLAC_LENGTH_AT)
             rate_and_depth = header.read(1)[0] & 0xF0

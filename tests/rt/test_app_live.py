@@ -1,6 +1,7 @@
 """The commands around the live node, as a person or a program meets them."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import soundfile
 from fake_device import music
 
 from stemrack.rt import app, asking, live
-from stemrack.rt.app_live import input_overrides, overridden
-from stemrack.rt.config import parse_config
-from stemrack.rt.errors import ConfigError, DeviceError
+from stemrack.rt.app_live import engine_settings, input_overrides, overridden
+from stemrack.rt.config import Config, parse_config, with_overrides
+from stemrack.rt.control_log import ControlLog
+from stemrack.rt.errors import ConfigError, DeviceError, OutputError
 from stemrack.rt.meters import Level
 
 PROGRAM = [sys.executable, "-m", "stemrack.rt.app"]
@@ -178,3 +180,105 @@ def test_status_lines_show_levels_and_counts():
     assert "1:05  stems DRY   late hops 3   xruns 2" in lines[6]
     assert "+12 ppm" in lines[7]
     assert len(live.status_lines(None, counted, 0.0)) == 7
+
+
+@pytest.mark.parametrize("name", ["gone.FLAC", "gone.m4a", "sounds/gone.aiff"])
+def test_a_name_that_looks_like_a_file_is_no_device(name):
+    with pytest.raises(ConfigError, match="no such file"):
+        input_overrides(name)
+
+
+def test_a_device_may_have_a_dot_in_its_name():
+    assert input_overrides("USB 2.0") == {"device.input": "USB 2.0", "device.file": ""}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"engine.runner": "abacus"}, "[engine] runner = 'abacus': must be one of auto, onnx-cpu, torch-cpu"),
+        ({"device.file": "gone.flac"}, "[device] file = 'gone.flac': no such file"),
+        ({"device.input": "Scarlett", "device.output": "none"}, "with output none there is no input either"),
+        ({"device.input": 3, "device.output": "none"}, "[device] input = 3: with output none"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_a_process_is_started(values, said):
+    with pytest.raises(ConfigError) as caught:
+        engine_settings(with_overrides(Config(), values))
+    assert said in str(caught.value)
+
+
+def test_without_devices_silence_runs():
+    settings = engine_settings(with_overrides(Config(), {"device.output": "none"}))
+    assert (settings.devices.output, settings.input_file) == (None, None)
+
+
+def test_a_control_log_needs_its_folder_before_anything_is_played(capsys, tmp_path):
+    log = tmp_path / "no" / "log.jsonl"
+    code, _, err = run_app(capsys, "run", "-o", "none", "--seconds", "0", "--control-log", log)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "its folder is not there; make it first" in err
+
+
+class FinishedEngine:
+    """An engine that has run: what `_finish` asks of one."""
+
+    control_log = ControlLog(rate_hz=44_100, delay_samples=0, start_ramp_samples=0)
+
+    def stop_recording(self):
+        return None
+
+    def close(self):
+        pass
+
+    def counters(self):
+        return {"hops": 3}
+
+
+def test_a_control_log_that_cannot_be_written_is_said_after_the_counters(capsys, tmp_path):
+    options = live.RunOptions(head=lambda engine: [], as_json=True, control_log=tmp_path)
+    with pytest.raises(OutputError, match=r"cannot be written .*choose another --control-log"):
+        live._finish(FinishedEngine(), options, live._Shown(as_json=True))
+    assert json.loads(capsys.readouterr().out) == {"kind": "stopped", "hops": 3}
+
+
+class Clock:
+    """Time that passes only in `sleep`."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def monotonic(self):
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+
+class RunningEngine(FinishedEngine):
+    seconds, drift_ppm = 0.0, None
+
+    def levels(self):
+        return None
+
+
+def watch(monkeypatch, capsys, clock, interrupted_at_s, seconds=None):
+    def check():
+        if clock.now_s >= 100.0 + interrupted_at_s:
+            raise SystemExit(130)
+
+    monkeypatch.setattr(live, "time", clock)
+    options = live.RunOptions(head=lambda engine: [], as_json=True, seconds=seconds)
+    live._watch(RunningEngine(), options, live._Shown(as_json=True), check)
+    return [json.loads(line)["kind"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_status_a_second_and_an_end_in_time(monkeypatch, capsys):
+    clock = Clock()
+    assert watch(monkeypatch, capsys, clock, math.inf, seconds=2.95) == ["status"] * 3
+    assert clock.now_s == pytest.approx(103.0, abs=0.11)
+
+
+def test_ctrl_c_is_heard_within_a_tenth_of_a_second_also_with_json(monkeypatch, capsys):
+    clock = Clock()
+    assert watch(monkeypatch, capsys, clock, 0.45)[-1] == "stopping"
+    assert clock.now_s == pytest.approx(100.45, abs=0.11)
