@@ -1,0 +1,1 @@
+"""The control protocol: messages, codec, rules, and the server that speaks it."""

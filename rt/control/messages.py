@@ -1,0 +1,353 @@
+"""Every message of protocol `stemrack.v1`, with its fields, and the codes of errors and of closings.
+
+This file is the protocol: `docs/protocol.md` and its schemas are generated from it (`make docs`). A message
+is an object whose `type` names it. A client sends the messages of `CLIENT_MESSAGES`, a server those of
+`SERVER_MESSAGES`. Unknown fields in a client's message are an error, so that a typing error is told; clients
+must ignore fields that they do not know.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, dataclass_transform
+
+from msgspec import Meta, Struct, field
+
+VERSIONS = (1, 1)
+"""Oldest and newest version of the protocol that this code speaks."""
+
+Value = bool | float | str | None
+"""What a parameter holds. A number is never NaN or infinite: silence is a gain of -120 dB."""
+
+Id = Annotated[int, Meta(ge=0, le=2**53, description="Chosen by the client; its reply carries it.")]
+Path = Annotated[str, Meta(max_length=128, description="Name of a parameter, as stem/vocals/gain_db.")]
+RampMs = Annotated[
+    float, Meta(description="Length of the ramp in ms, 0 to 60000; none: the parameter's own.")
+]
+SceneName = Annotated[str, Meta(min_length=1, max_length=64, description="Name of a scene.")]
+Rate = Annotated[float, Meta(ge=0, le=60, description="Frames a second; 0: none.")]
+
+
+class ErrorCode(IntEnum):
+    """What is wrong with a message: hundreds say whose matter it is, as in `docs/protocol.md`."""
+
+    MALFORMED = 100
+    """Not JSON (or MessagePack), or no object with a `type`."""
+    UNKNOWN_TYPE = 101
+    WRONG_FIELD = 102
+    """A field is missing, unknown, of the wrong type or out of its limits; `path` names it."""
+    WRONG_ENCODING = 103
+    """A text frame where MessagePack was agreed, or a binary one where JSON was."""
+    NOT_IDENTIFIED = 200
+    WRONG_TOKEN = 201
+    NO_COMMON_VERSION = 202
+    NOT_ALLOWED = 203
+    """The role of this client may not do that."""
+    ALREADY_IDENTIFIED = 204
+    UNKNOWN_PATH = 300
+    WRONG_TYPE = 301
+    OUT_OF_RANGE = 302
+    READ_ONLY = 303
+    NO_RAMP = 304
+    """A ramp was asked for where values change at once."""
+    UNKNOWN_SCENE = 305
+    TOO_MANY_SCENES = 306
+    NOT_NOW = 400
+    """The node cannot do that in its present state."""
+    FAILED = 401
+    """The node tried, and says why it did not work."""
+    TOO_MANY_REQUESTS = 500
+
+
+class CloseCode(IntEnum):
+    """Why a server closed a connection, beside the codes of RFC 6455."""
+
+    NOT_IDENTIFIED_IN_TIME = 4001
+    TOO_MANY_ERRORS = 4002
+    NO_COMMON_VERSION = 4003
+    WRONG_TOKEN = 4004
+    TOO_SLOW = 4005
+    """The client did not read for so long that changes of state would have been lost."""
+    TOO_MANY_CLIENTS = 4006
+    TOO_MANY_REQUESTS = 4008
+    STOPPING = 4010
+    """The node stops; a client may try again later."""
+
+
+NO_RETRY = (CloseCode.NO_COMMON_VERSION, CloseCode.WRONG_TOKEN)
+"""After these a client must not try again by itself."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+class _Typed(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Base of all that is sent."""
+
+
+class Message(_Typed, forbid_unknown_fields=True, tag_field="type"):
+    """Base of all messages."""
+
+
+# -- both ways of saying what is wanted ---------------------------------------------------------------------
+
+
+class Subscriptions(_Typed, forbid_unknown_fields=True, kw_only=True):
+    """What a client wants beside the state, which it always gets."""
+
+    meters_hz: Rate = 0.0
+    counters_hz: Rate = 0.0
+    events: bool = False
+
+
+class Resume(_Typed, forbid_unknown_fields=True, kw_only=True):
+    """Where a client was when its connection broke."""
+
+    epoch: str
+    """Of the server's snapshot or hello; another one means another life of the node."""
+    revision: int
+
+
+# -- from a client -------------------------------------------------------------------------------------------
+
+
+class Identify(Message, tag="identify", kw_only=True):
+    """The first message of a client, in answer to `hello`."""
+
+    versions: tuple[int, int]
+    """Oldest and newest version the client speaks; the newest common one is used."""
+    client: Annotated[str, Meta(max_length=64)] = ""
+    """Its name, shown to people."""
+    token: Annotated[str, Meta(max_length=256)] = ""
+    subscribe: Subscriptions = Subscriptions()
+    resume: Resume | None = None
+
+
+class Get(Message, tag="get", kw_only=True):
+    """Asks for values; the reply carries them."""
+
+    id: Id
+    paths: tuple[Path, ...] = ()
+    """Empty: all."""
+
+
+class Set(Message, tag="set", kw_only=True):
+    """Sets a parameter. The reply carries the value in force."""
+
+    id: Id = 0
+    path: Path
+    value: Value
+    ramp_ms: RampMs | None = None
+
+
+class Adjust(Message, tag="adjust", kw_only=True):
+    """Moves a number by a difference; what would leave its range stops at the limit."""
+
+    id: Id = 0
+    path: Path
+    by: float
+    ramp_ms: RampMs | None = None
+
+
+class RecallScene(Message, tag="recall_scene", kw_only=True):
+    """Sets the faders as they were when the scene was stored."""
+
+    id: Id = 0
+    name: SceneName
+    fade_ms: RampMs = 0.0
+    """0: each parameter's own ramp."""
+    stems: tuple[str, ...] = ()
+    """Only these stems, and nothing of the master; empty: all that the scene holds."""
+
+
+class Batch(Message, tag="batch", kw_only=True):
+    """Several changes that happen in order and together, or, if one of them is wrong, not at all."""
+
+    id: Id
+    requests: Annotated[tuple[Set | Adjust | RecallScene, ...], Meta(min_length=1, max_length=256)]
+
+
+class StoreScene(Message, tag="store_scene", kw_only=True):
+    """Keeps the faders under a name; an older scene of that name is replaced."""
+
+    id: Id
+    name: SceneName
+    stems: tuple[str, ...] = ()
+    """Only these stems, and nothing of the master; empty: all."""
+
+
+class DeleteScene(Message, tag="delete_scene", kw_only=True):
+    """Forgets a scene."""
+
+    id: Id
+    name: SceneName
+
+
+class Subscribe(Message, tag="subscribe", kw_only=True):
+    """Replaces the client's subscriptions."""
+
+    id: Id
+    subscribe: Subscriptions
+
+
+class Describe(Message, tag="describe", kw_only=True):
+    """Asks for the table of parameters; the answer is `described`."""
+
+    id: Id
+
+
+class Learn(Message, tag="learn", kw_only=True):
+    """Binds the next MIDI control that is moved to a parameter; an empty path ends the waiting."""
+
+    id: Id
+    path: Path = ""
+
+
+class Unlearn(Message, tag="unlearn", kw_only=True):
+    """Takes a parameter's MIDI controls away."""
+
+    id: Id
+    path: Path
+
+
+class Ping(Message, tag="ping", kw_only=True):
+    """Asks whether the node lives; browsers cannot send a websocket's own pings."""
+
+    id: Id
+
+
+# -- from the server -----------------------------------------------------------------------------------------
+
+
+class Hello(Message, tag="hello", kw_only=True):
+    """The first message of a server."""
+
+    server: str
+    """Name and version."""
+    versions: tuple[int, int]
+    epoch: str
+    """Of this life of the node."""
+    token: bool
+    """Whether `identify` needs one."""
+
+
+class Welcome(Message, tag="welcome", kw_only=True):
+    """The answer to `identify`. A snapshot or the missed deltas follow."""
+
+    version: int
+    client_id: str
+    """Origin of this client's changes."""
+    role: str
+    """viewer, operator or admin."""
+    revision: int
+    resumed: bool
+    """Whether deltas follow; else a snapshot does."""
+
+
+class Snapshot(Message, tag="snapshot", kw_only=True):
+    """The whole state at a revision."""
+
+    epoch: str
+    revision: int
+    values: dict[str, Value]
+
+
+class Delta(_Typed, kw_only=True):
+    """One change of the state: what belongs to one revision belongs together."""
+
+    revision: int
+    origin: str
+    """client_id of whoever changed it; midi, node or config else."""
+    values: dict[str, Value]
+    """New values; none: the parameter is gone."""
+    ramp_ms: float | None = None
+    """Of the sound, where it is not the parameters' own; the state has the new value at once."""
+
+
+class Deltas(Message, tag="deltas", kw_only=True):
+    """Changes in order, without a gap; several may be packed into one frame."""
+
+    changes: tuple[Delta, ...]
+
+
+class Reply(Message, tag="reply", kw_only=True):
+    """A request was carried out."""
+
+    id: int
+    revision: int
+    """Of the state after it."""
+    values: dict[str, Value] = field(default_factory=dict)
+    """The values in force of what was asked about."""
+
+
+class Error(Message, tag="error", kw_only=True):
+    """A request was not carried out, or a frame was no message."""
+
+    id: int | None = None
+    """Of the request, where it could be read."""
+    code: int
+    name: str
+    path: str = ""
+    """The field or parameter that is wrong."""
+    message: str
+    """For people: what is wrong and what to do."""
+
+
+class ParameterInfo(_Typed, kw_only=True):
+    """What is known about a parameter: enough to draw and to check it."""
+
+    path: str
+    kind: str
+    """number, switch, choice or text."""
+    doc: str
+    unit: str = ""
+    lowest: float | None = None
+    highest: float | None = None
+    step: float | None = None
+    """A useful step for keys and wheels."""
+    default: Value = None
+    choices: tuple[str, ...] = ()
+    ramp_ms: float | None = None
+    """Its own ramp; none: it changes at once."""
+    role: str = "operator"
+    """Who may set it; empty: nobody, it is told by the node."""
+
+
+class Described(Message, tag="described", kw_only=True):
+    """The table of parameters."""
+
+    id: int
+    parameters: tuple[ParameterInfo, ...]
+
+
+class Meters(Message, tag="meters", kw_only=True):
+    """Levels since this client's last frame. May be dropped; the next one then covers the longer time."""
+
+    position: int
+    """Output samples since the node began."""
+    levels: dict[str, tuple[float, float, float, float]]
+    """Of `input`, `main`, each stem and `cue`: peak left and right, RMS left and right, dB of full scale."""
+
+
+class Counters(Message, tag="counters", kw_only=True):
+    """Everything that is counted, since the node began."""
+
+    values: dict[str, int]
+
+
+class Event(Message, tag="event", kw_only=True):
+    """Something happened: xrun, late-hop, fallback, clip, worker-died, device-lost, disk-low ..."""
+
+    kind: str
+    time_s: float
+    """UNIX time."""
+    facts: dict[str, Value]
+
+
+ClientMessage = (
+    Identify | Get | Set | Adjust | Batch | StoreScene | RecallScene | DeleteScene | Subscribe | Describe
+    | Learn | Unlearn | Ping
+)  # fmt: skip
+ServerMessage = (
+    Hello | Welcome | Snapshot | Deltas | Reply | Error | Described | Meters | Counters | Event
+)  # fmt: skip
+Step = Set | Adjust | RecallScene
+"""What may stand in a batch."""
