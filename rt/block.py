@@ -80,7 +80,6 @@ FADED = 72
 """1 once a stream that was asked to stop is silent."""
 METER_SERVED = 73
 CAPTURE_READ = 74
-RAMP_BEGIN, RAMP_LENGTH = 75, 76
 METER_RUNNING, METER_PUBLISHED = 77, 78
 """Samples in the running and in the published meter sums."""
 
@@ -150,14 +149,14 @@ OFFSETS = 160
     AT_LIMITER,
 ) = range(OFFSETS, OFFSETS + 15)
 
-# Parameters: one table of float64, see `params.table_of`.
+# Parameters: a table of float64 (TARGETS and RAMPS, parameter), see `params.table_of`.
+TARGETS, RAMPS = 0, 1
+"""Values, and the samples that each ramp takes."""
 N_PARAMETERS = 32
 GAIN_LEFT, GAIN_RIGHT = 0, 4
 """Four each, linear, with pan, mute and solo in them."""
-MASTER, CUE_GAIN, CEILING, RAMP = 8, 9, 10, 11
-"""Linear, linear, full scale, samples."""
-N_RAMPED = 10
-"""The first parameters are ramped; the others hold at once."""
+MASTER, CUE_GAIN, CEILING = 8, 9, 10
+"""Linear, linear, full scale."""
 
 FADE_SAMPLES = 128
 """F of DESIGN 2: cross-fade between wet and dry."""
@@ -198,8 +197,8 @@ class Geometry:
         f4, f8, i8 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
         slots = (self.n_slots, N_STEMS, 2, self.hop)
         return {
-            "tables": (f8, (2, N_PARAMETERS)),
-            "ramps": (f8, (2, N_PARAMETERS)),  # from, to: the callback's own
+            "tables": (f8, (2, 2, N_PARAMETERS)),
+            "ramps": (f8, (4, N_PARAMETERS)),  # the callback's own, see `smoothing`
             "acks": (i8, (N_ACKS, 2)),  # revision, position where it took effect; row revision % N_ACKS
             "meter_sums": (f8, (2, N_METERS, 4)),  # running, published: peak L R, sum of squares L R
             "follower": (f8, (FOLLOWER_VALUES,)),  # the drift follower's state, see `drift`

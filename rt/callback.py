@@ -88,7 +88,7 @@ from .fallback import plan_wet
 from .limiter import limit_into, limiter_latency
 from .mixer import hold_ceiling, meter_one, mix_into, send_out, serve_meters
 from .ring import read_ring, read_slots, write_ring
-from .smoothing import retarget
+from .smoothing import TARGET, retarget
 from .wake import post
 
 SIGNATURE = types.int32(
@@ -122,7 +122,7 @@ def _take_parameters(words, tables, ramps, acks):
     if revision == words[ACK_REVISION]:
         return
     position = words[POSITION]
-    retarget(words, ramps, tables[revision % 2], position)
+    retarget(ramps, tables[revision % 2], position)
     row = revision % N_ACKS
     acks[row, 1] = position
     acks[row, 0] = revision
@@ -205,7 +205,7 @@ def _limit(words, ramps, limiter, buses, n):
     if lookahead <= 0:
         return 0
     for b in range(N_BUSES):
-        limit_into(buses[b], n, limiter[b], ramps[1, CEILING], lookahead)
+        limit_into(buses[b], n, limiter[b], ramps[TARGET, CEILING], lookahead)
     return limiter_latency(lookahead)
 
 
@@ -225,8 +225,8 @@ def process(base: int, heard, out, n: int) -> None:
     heard: float32, interleaved (n * input channels); out: float32 (n, output channels).  Thread: audio.
     """
     words = view_i64(base, (N_WORDS,))
-    tables = view_f64(base + 8 * words[AT_TABLES], (2, N_PARAMETERS))
-    ramps = view_f64(base + 8 * words[AT_RAMPS], (2, N_PARAMETERS))
+    tables = view_f64(base + 8 * words[AT_TABLES], (2, 2, N_PARAMETERS))
+    ramps = view_f64(base + 8 * words[AT_RAMPS], (4, N_PARAMETERS))
     acks = view_i64(base + 8 * words[AT_ACKS], (N_ACKS, 2))
     meters = view_f64(base + 8 * words[AT_METERS], (2, N_METERS, 4))
     follower = view_f64(base + 8 * words[AT_FOLLOWER], (FOLLOWER_VALUES,))

@@ -115,18 +115,35 @@ class OutputsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaderConfig:
+    """[mixer.STEM]: where a fader stands. pan: -1 left, 0 both as they are, 1 right."""
+
+    gain_db: float = 0.0
+    mute: bool = False
+    solo: bool = False
+    pan: float = 0.0
+
+    def __post_init__(self) -> None:
+        _ = self.fader(0.0)
+
+    def fader(self, ramp_ms: float) -> Fader:
+        """Return the fader as the engine takes it.  Raises: ConfigError for a value out of its limits."""
+        return Fader(gain_db=self.gain_db, mute=self.mute, solo=self.solo, pan=self.pan, ramp_ms=ramp_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MixerConfig:
-    """[mixer], and [mixer.drums] and so on: where the faders stand at the beginning."""
+    """[mixer]: where the faders stand at the beginning. ramp_ms: how long a move takes that says nothing else."""
 
     ramp_ms: float = 10.0
     ceiling_db: float = 0.0
     true_peak: bool = False
     master_db: float = 0.0
     cue_db: float = 0.0
-    drums: Fader = Fader()  # noqa: RUF009  frozen
-    bass: Fader = Fader()  # noqa: RUF009
-    other: Fader = Fader()  # noqa: RUF009
-    vocals: Fader = Fader()  # noqa: RUF009
+    drums: FaderConfig = FaderConfig()  # noqa: RUF009  frozen
+    bass: FaderConfig = FaderConfig()  # noqa: RUF009
+    other: FaderConfig = FaderConfig()  # noqa: RUF009
+    vocals: FaderConfig = FaderConfig()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         _ = self.state
@@ -134,8 +151,15 @@ class MixerConfig:
     @property
     def state(self) -> MixerState:
         """The faders as the engine takes them.  Raises: ConfigError for a value out of its limits."""
-        names = (*STEMS, "master_db", "cue_db", "ceiling_db", "ramp_ms")
-        return MixerState(**{name: getattr(self, name) for name in names})
+        faders = {stem: getattr(self, stem).fader(self.ramp_ms) for stem in STEMS}
+        return MixerState(
+            **faders,
+            master_db=self.master_db,
+            cue_db=self.cue_db,
+            ceiling_db=self.ceiling_db,
+            master_ramp_ms=self.ramp_ms,
+            cue_ramp_ms=self.ramp_ms,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import InputError
 from .params import MixerState, mixer_state
 
-FORMAT = "stemrack control log 1"
+FORMAT = "stemrack control log 2"
 
 
 @dataclass(slots=True, kw_only=True)

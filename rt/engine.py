@@ -28,7 +28,7 @@ from .block import (
 from .control_log import ControlLog
 from .drift import drift_ppm
 from .errors import EngineStateError
-from .meters import Level, MeterReader, counters
+from .meters import Level, MeterReader, MeterTap, counters
 from .params import MixerState, ParameterWriter
 from .player import Player
 from .recording import Recorder, RecordingReport, RecordSettings
@@ -72,9 +72,12 @@ class Engine:
         self._on_event = on_event
         self._supervisor = Supervisor(self.block, self._context, settings.worker, self._note)
         self._lock = threading.RLock()
+        self._fader_lock = threading.Lock()
+        """Its own: a fader does not wait while the supervisor spawns a process."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="stemrack-engine", daemon=True)
         self._meters = MeterReader(self.block)
+        self._levels = self._meters.tap()
         self._player: Player | None = None
         self._recorder: Recorder | None = None
         self._writer: ParameterWriter | None = None
@@ -145,17 +148,8 @@ class Engine:
         self.plan = plan
         choice = self._choice(self.resolved, plan)
         first = load(self.block.words, N_CALLBACKS)
+        self._prepare_faders(plan)
         with self._lock:
-            if self._writer is None:
-                self.control_log = ControlLog(
-                    rate_hz=plan.rate_hz,
-                    origin=-(-int(self.block.words[POSITION]) // self.settings.hop) * self.settings.hop,
-                    delay_samples=plan.delay_samples,
-                    start_ramp_samples=plan.ramp_samples,
-                    limiter_samples=plan.limiter_samples,
-                )
-                self._writer = ParameterWriter(self.block, plan.rate_hz, self.control_log.add)
-                self._writer.set_target(self.settings.mixer)
             self.audio.tell("open", choice, plan)
         self._wait(
             lambda: self.audio.state == "running" or self.audio.error, STREAM_LIMIT_S, "opening the device"
@@ -165,6 +159,21 @@ class Engine:
         self._wait(
             lambda: load(self.block.words, N_CALLBACKS) > first, STREAM_LIMIT_S, "the device's first block"
         )
+
+    def _prepare_faders(self, plan: StreamPlan) -> None:
+        """Have the first block find its table; later streams go on with the faders as they stand."""
+        with self._fader_lock:
+            if self._writer is not None:
+                return
+            self.control_log = ControlLog(
+                rate_hz=plan.rate_hz,
+                origin=-(-int(self.block.words[POSITION]) // self.settings.hop) * self.settings.hop,
+                delay_samples=plan.delay_samples,
+                start_ramp_samples=plan.ramp_samples,
+                limiter_samples=plan.limiter_samples,
+            )
+            self._writer = ParameterWriter(self.block, plan.rate_hz, self.control_log.add)
+            self._writer.set_target(self.settings.mixer)
 
     def stop_stream(self) -> None:
         """Fade out and close the stream; the processes stay."""
@@ -201,8 +210,10 @@ class Engine:
         while not self._ending.wait(TICK_S):
             with self._lock:
                 self._supervisor.tick()
+            with self._fader_lock:
                 if self._writer:
                     self._writer.poll()
+            self._meters.poll()
 
     def _note(self, event: Event) -> None:
         self.events.append(event)
@@ -218,14 +229,22 @@ class Engine:
 
     def set_mixer(self, state: MixerState) -> None:
         """Move the faders; heard from the callback's next block on."""
-        with self._lock:
+        with self._fader_lock:
             if self._writer is None:
                 raise EngineStateError("the stream has not been opened: call start first")
             self._writer.set_target(state)
 
-    def levels(self, timeout_s: float = 0.25) -> dict[str, Level] | None:
+    def levels(self) -> dict[str, Level] | None:
         """Return the levels since the last call; None while no blocks come."""
-        return self._meters.read(timeout_s)
+        return self._levels.read()
+
+    def meter_tap(self) -> MeterTap:
+        """Return levels for one more reader, that has peaks of its own; `drop_tap` ends it."""
+        return self._meters.tap()
+
+    def drop_tap(self, tap: MeterTap) -> None:
+        """End a reader's levels."""
+        self._meters.drop(tap)
 
     def counters(self) -> dict[str, int]:
         """Return everything that is counted."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
+import threading
 from dataclasses import dataclass
+
+import numpy as np
 
 from .atomics import load, store
 from .block import (
@@ -24,6 +26,7 @@ from .block import (
     N_INPUT_DROPPED,
     N_INPUT_MISSING,
     N_LATE_HOPS,
+    N_METERS,
     N_SKIPPED_HOPS,
     N_XRUNS,
     POSITION,
@@ -70,38 +73,63 @@ def counters(block: Block) -> dict[str, int]:
     return counted | {"is_dry": int(block.words[WET_STATE] == TO_DRY)}
 
 
+class MeterTap:
+    """Levels since its own last reading: no reader takes another's peaks away.  Thread: any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sums = np.zeros((N_METERS, 4))
+        self._n = 0
+
+    def add(self, sums: np.ndarray, n: int) -> None:
+        """Take in what n more samples gave: peak left and right, sum of squares left and right, by row."""
+        with self._lock:
+            np.maximum(self._sums[:, :2], sums[:, :2], out=self._sums[:, :2])
+            self._sums[:, 2:] += sums[:, 2:]
+            self._n += n
+
+    def read(self) -> dict[str, Level] | None:
+        """Return the levels of `input` and of the buses since the last reading; None if no sound was made."""
+        with self._lock:
+            rows, n = self._sums.tolist(), self._n
+            self._sums[:] = 0.0
+            self._n = 0
+        if not n:
+            return None
+        return {
+            name: Level(
+                (db_from_gain(left), db_from_gain(right)),
+                (db_from_gain(math.sqrt(energy_left / n)), db_from_gain(math.sqrt(energy_right / n))),
+            )
+            for name, (left, right, energy_left, energy_right) in zip(("input", *BUSES), rows, strict=True)
+        }
+
+
 class MeterReader:
-    """Asks the callback for levels and takes them when they are there.  Thread: one."""
+    """Has the callback publish its sums again and again, and hands them to all taps.  Thread: `poll`: one."""
 
     def __init__(self, block: Block) -> None:
         self._block = block
         self._asked = int(block.words[METER_REQUEST])
+        self._taps: tuple[MeterTap, ...] = ()
 
-    def ask(self) -> None:
-        """Have the callback publish its sums at the end of its next block."""
+    def tap(self) -> MeterTap:
+        """Return a tap; it is filled until `drop`."""
+        tap = MeterTap()
+        self._taps = (*self._taps, tap)
+        return tap
+
+    def drop(self, tap: MeterTap) -> None:
+        """Fill a tap no longer."""
+        self._taps = tuple(t for t in self._taps if t is not tap)
+
+    def poll(self) -> None:
+        """Take what was published since, and ask for more: it comes at the end of the callback's next block."""
+        if load(self._block.words, METER_SERVED) != self._asked:
+            return
+        n = int(self._block.words[METER_PUBLISHED])
+        if n:
+            for tap in self._taps:
+                tap.add(self._block.meter_sums[1], n)
         self._asked += 1
         store(self._block.words, METER_REQUEST, self._asked)
-
-    def answer(self) -> dict[str, Level] | None:
-        """Return the levels of `input` and of the buses since the last answer; None: not there yet."""
-        if load(self._block.words, METER_SERVED) != self._asked:
-            return None
-        n = int(self._block.words[METER_PUBLISHED])
-        if not n:
-            return {name: SILENT for name in ("input", *BUSES)}
-        levels = {}
-        for name, row in zip(("input", *BUSES), self._block.meter_sums[1], strict=True):
-            peaks, energies = row[:2].tolist(), row[2:].tolist()
-            levels[name] = Level(
-                (db_from_gain(peaks[0]), db_from_gain(peaks[1])),
-                (db_from_gain(math.sqrt(energies[0] / n)), db_from_gain(math.sqrt(energies[1] / n))),
-            )
-        return levels
-
-    def read(self, timeout_s: float = 0.25) -> dict[str, Level] | None:
-        """Return the levels since the last reading; None if no block came in time."""
-        self.ask()
-        stop = time.monotonic() + timeout_s
-        while (levels := self.answer()) is None and time.monotonic() < stop:
-            time.sleep(0.002)
-        return levels

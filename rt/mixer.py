@@ -29,26 +29,24 @@ from .block import (
     N_CLIPPED,
     N_METERS,
     ORIGIN,
-    RAMP_BEGIN,
-    RAMP_LENGTH,
     START_RAMP_SAMPLES,
     STOP_BEGIN,
     STOPPED_NOWHERE,
     STOPPING,
 )
-from .smoothing import between, share
+from .smoothing import TARGET, ramp_at, share
 
 OTHER = 2
 """Index of the stem that stands for the whole mixture where there are no stems."""
 
 
 @njit
-def loudest_gain(ramps: np.ndarray, channel: int, done: float) -> float:
+def loudest_gain(ramps: np.ndarray, channel: int, position: int) -> float:
     """Return the largest gain of any stem on a side: the dry mixture's, so that silence stays silence."""
     first = GAIN_LEFT if channel == 0 else GAIN_RIGHT
     loudest = 0.0
     for s in range(N_STEMS):
-        loudest = max(loudest, between(ramps[0, first + s], ramps[1, first + s], done))
+        loudest = max(loudest, ramp_at(ramps, first + s, position))
     return loudest
 
 
@@ -83,27 +81,26 @@ def mix_into(
         words[STOP_BEGIN] = position
     dry_bus = MAIN if words[BUS_CHANNELS] >= 0 else FIRST_STEM_BUS + OTHER
     for i in range(n):
-        done = share(position + i, words[RAMP_BEGIN], words[RAMP_LENGTH])
         edge = _edge_gain(words, input_position + i, position + i)
-        master = edge * between(ramps[0, MASTER], ramps[1, MASTER], done)
-        cue = edge * between(ramps[0, CUE_GAIN], ramps[1, CUE_GAIN], done)
+        master = edge * ramp_at(ramps, MASTER, position + i)
+        cue = edge * ramp_at(ramps, CUE_GAIN, position + i)
         w = np.float64(wet[i])
         for c in range(2):
             first = GAIN_LEFT if c == 0 else GAIN_RIGHT
             total = 0.0
             for s in range(N_STEMS):
                 v = w * stems[s, c, i]
-                heard = v * between(ramps[0, first + s], ramps[1, first + s], done)
+                heard = v * ramp_at(ramps, first + s, position + i)
                 total += heard
                 buses[FIRST_STEM_BUS + s, c, i] = master * heard
                 stems[s, c, i] = v
             buses[MAIN, c, i] = master * total
             if w < 1.0:
                 rest = (1.0 - w) * dry[c, i]
-                buses[dry_bus, c, i] += master * rest * loudest_gain(ramps, c, done)
+                buses[dry_bus, c, i] += master * rest * loudest_gain(ramps, c, position + i)
                 stems[OTHER, c, i] += rest
                 if dry_bus != MAIN:
-                    buses[MAIN, c, i] += master * rest * loudest_gain(ramps, c, done)
+                    buses[MAIN, c, i] += master * rest * loudest_gain(ramps, c, position + i)
             buses[CUE, c, i] = cue * dry[c, i]
     if words[STOP_BEGIN] != STOPPED_NOWHERE and position + n >= words[STOP_BEGIN] + words[START_RAMP_SAMPLES]:
         store(words, FADED, 1)
@@ -115,7 +112,7 @@ def hold_ceiling(words: np.ndarray, ramps: np.ndarray, buses: np.ndarray, n: int
 
     Counted is what can be heard: main, and the buses that are mapped to channels.
     """
-    ceiling = np.float32(ramps[1, CEILING])
+    ceiling = np.float32(ramps[TARGET, CEILING])
     n_clipped = 0
     for b in range(N_BUSES):
         counts = 1 if b == MAIN or words[BUS_CHANNELS + 2 * b] >= 0 else 0

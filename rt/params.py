@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,17 @@ from .block import (
     MASTER,
     N_ACKS,
     N_PARAMETERS,
-    RAMP,
+    RAMPS,
     REVISION,
+    TARGETS,
     Block,
 )
 from .errors import ConfigError
 from .units import gain_from_db
 
 GAIN_LIMIT_DB = 12.0
-RAMP_LIMITS_MS = (0.0, 2_000.0)
+RAMP_LIMITS_MS = (0.0, 60_000.0)
+RAMP_MS = 10.0
 
 
 def _check(name: str, value: float, lowest: float, highest: float, unit: str) -> None:
@@ -38,16 +40,18 @@ def _check(name: str, value: float, lowest: float, highest: float, unit: str) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fader:
-    """One stem's place in the mix. pan: -1 left, 0 both as they are, 1 right."""
+    """One stem's place in the mix. pan: -1 left, 0 both as they are, 1 right; ramp_ms: of its next move."""
 
     gain_db: float = 0.0
     mute: bool = False
     solo: bool = False
     pan: float = 0.0
+    ramp_ms: float = RAMP_MS
 
     def __post_init__(self) -> None:
         _check("gain_db", self.gain_db, -math.inf, GAIN_LIMIT_DB, "dB")
         _check("pan", self.pan, -1.0, 1.0, "(left to right)")
+        _check("ramp_ms", self.ramp_ms, *RAMP_LIMITS_MS, "ms")
 
     def gains(self, *, heard: bool) -> tuple[float, float]:
         """Return the linear gains left and right.
@@ -70,18 +74,36 @@ class MixerState:
     master_db: float = 0.0
     cue_db: float = 0.0
     ceiling_db: float = 0.0
-    ramp_ms: float = 10.0
+    master_ramp_ms: float = RAMP_MS
+    cue_ramp_ms: float = RAMP_MS
 
     def __post_init__(self) -> None:
         for name in ("master_db", "cue_db"):
             _check(name, getattr(self, name), -math.inf, GAIN_LIMIT_DB, "dB")
         _check("ceiling_db", self.ceiling_db, -60.0, 0.0, "dB of full scale")
-        _check("ramp_ms", self.ramp_ms, *RAMP_LIMITS_MS, "ms")
+        for name in ("master_ramp_ms", "cue_ramp_ms"):
+            _check(name, getattr(self, name), *RAMP_LIMITS_MS, "ms")
 
     @property
     def faders(self) -> tuple[Fader, ...]:
         """The faders in the order of the stems."""
         return tuple(getattr(self, stem) for stem in STEMS)
+
+    @property
+    def gains(self) -> dict[str, tuple[float, float]]:
+        """Linear gains left and right of each stem, with mute, solo and pan."""
+        any_solo = any(f.solo for f in self.faders)
+        heard = {s: not f.mute and (f.solo or not any_solo) for s, f in zip(STEMS, self.faders, strict=True)}
+        return {s: f.gains(heard=heard[s]) for s, f in zip(STEMS, self.faders, strict=True)}
+
+    def with_ramp_where_moved(
+        self, previous: MixerState, ramp_ms: float, stems: Iterable[str]
+    ) -> MixerState:
+        """Return the state with this ramp for those of some stems whose gains differ from before."""
+        before, now = previous.gains, self.gains
+        moved = [s for s in stems if before[s] != now[s]]
+        faders: dict[str, Any] = {s: replace(getattr(self, s), ramp_ms=ramp_ms) for s in moved}
+        return replace(self, **faders)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, -inf as text (JSON has none)."""
@@ -112,16 +134,20 @@ def mixer_state(values: dict[str, Any]) -> MixerState:
 
 
 def table_of(state: MixerState, rate_hz: int) -> np.ndarray:
-    """Return the table of the callback, float64 (N_PARAMETERS,), with pan, mute and solo in the gains."""
-    table = np.zeros(N_PARAMETERS)
-    any_solo = any(f.solo for f in state.faders)
-    for index, fader in enumerate(state.faders):
-        heard = not fader.mute and (fader.solo or not any_solo)
-        table[GAIN_LEFT + index], table[GAIN_RIGHT + index] = fader.gains(heard=heard)
-    table[MASTER] = gain_from_db(state.master_db)
-    table[CUE_GAIN] = gain_from_db(state.cue_db)
-    table[CEILING] = gain_from_db(state.ceiling_db)
-    table[RAMP] = round(state.ramp_ms * rate_hz / 1000.0)
+    """Return the table of the callback, with pan, mute and solo in the gains.
+
+    Shape: float64 (TARGETS and RAMPS, N_PARAMETERS), linear gains and samples; the ceiling holds at once.
+    """
+    table = np.zeros((2, N_PARAMETERS))
+    targets, ramps = table[TARGETS], table[RAMPS]
+    for index, ((left, right), fader) in enumerate(zip(state.gains.values(), state.faders, strict=True)):
+        targets[GAIN_LEFT + index], targets[GAIN_RIGHT + index] = left, right
+        ramps[GAIN_LEFT + index] = ramps[GAIN_RIGHT + index] = round(fader.ramp_ms * rate_hz / 1000.0)
+    targets[MASTER] = gain_from_db(state.master_db)
+    ramps[MASTER] = round(state.master_ramp_ms * rate_hz / 1000.0)
+    targets[CUE_GAIN] = gain_from_db(state.cue_db)
+    ramps[CUE_GAIN] = round(state.cue_ramp_ms * rate_hz / 1000.0)
+    targets[CEILING] = gain_from_db(state.ceiling_db)
     return table
 
 

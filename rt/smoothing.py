@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..models.jit import njit
-from .block import N_RAMPED, RAMP, RAMP_BEGIN, RAMP_LENGTH
+from .block import RAMPS, TARGETS
+
+START, TARGET, BEGIN, LENGTH = 0, 1, 2, 3
 
 
 @njit
@@ -31,14 +33,27 @@ def between(start: float, target: float, done: float) -> float:
 
 
 @njit
-def retarget(words: np.ndarray, ramps: np.ndarray, table: np.ndarray, position: int) -> None:
+def ramp_at(ramps: np.ndarray, k: int, position: int) -> float:
+    """Return where the ramp of parameter k is at an absolute position.
+
+    ramps: float64 (START, TARGET, BEGIN and LENGTH, parameter).
+    """
+    if position >= ramps[BEGIN, k] + ramps[LENGTH, k]:
+        return ramps[TARGET, k]
+    return between(ramps[START, k], ramps[TARGET, k], (position - ramps[BEGIN, k]) / ramps[LENGTH, k])
+
+
+@njit
+def retarget(ramps: np.ndarray, table: np.ndarray, position: int) -> None:
     """Begin the ramps to a new table at `position`, from where the present ones are.
 
-    ramps: float64 (start and target, parameter).
+    Only what has another target, or another time to get there, begins anew: a fade of one fader goes on while
+    others are moved.  Shape: ramps as in `ramp_at`, table (TARGETS and RAMPS, parameter).
     """
-    done = share(position, words[RAMP_BEGIN], words[RAMP_LENGTH])
     for k in range(ramps.shape[1]):
-        ramps[0, k] = between(ramps[0, k], ramps[1, k], done) if k < N_RAMPED else table[k]
-        ramps[1, k] = table[k]
-    words[RAMP_BEGIN] = position
-    words[RAMP_LENGTH] = np.int64(table[RAMP])
+        if table[TARGETS, k] == ramps[TARGET, k] and table[RAMPS, k] == ramps[LENGTH, k]:
+            continue
+        ramps[START, k] = ramp_at(ramps, k, position)
+        ramps[TARGET, k] = table[TARGETS, k]
+        ramps[BEGIN, k] = position
+        ramps[LENGTH, k] = table[RAMPS, k]

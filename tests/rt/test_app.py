@@ -168,8 +168,8 @@ def test_control_log_gives_the_mix_that_was_heard(engine, song, tmp_path, capsys
     from stemrack.rt.params import Fader, MixerState
 
     log = ControlLog(rate_hz=44_100, delay_samples=1_408, start_ramp_samples=0)
-    log.add(1, 0, MixerState(ramp_ms=0.0))
-    log.add(2, 2_048, MixerState(master_db=-20.0, drums=Fader(pan=0.0), ramp_ms=0.0))
+    log.add(1, 0, MixerState(master_ramp_ms=0.0))
+    log.add(2, 2_048, MixerState(master_db=-20.0, drums=Fader(pan=0.0), master_ramp_ms=0.0))
     log.write(tmp_path / "log.jsonl")
     arguments = ["-o", tmp_path / "out", "--float32", "--live", "--control-log", tmp_path / "log.jsonl"]
     code, out, _ = run_app(capsys, "render", song, *arguments)

@@ -52,13 +52,34 @@ def test_one_sample_less_of_delay_is_late():
 
 def test_blocks_change_no_bit():
     x = music(20_000)
-    state = MixerState(drums=Fader(gain_db=-6.0), vocals=Fader(mute=True), ramp_ms=300.0)
+    state = MixerState(drums=Fader(gain_db=-6.0, ramp_ms=300.0), vocals=Fader(mute=True, ramp_ms=200.0))
     outs = []
     for blocks in ((64,), (1, 7, 300, 1024, 64, 513)):
         engine = LockStep(blocks=blocks, delay=3_000, start_ramp_samples=441)
         engine.writer.set_target(state)
         outs.append(engine.play(x))
     assert np.array_equal(*outs)
+
+
+def test_a_fade_goes_on_while_another_fader_moves():
+    """All the sound is in the vocals: they fade for 40 ms, the drums' fader moves in the middle of it."""
+    engine = LockStep(OneStem(), blocks=(64,))
+    x = np.full((2, 20_480), 0.5, np.float32)
+    fade = Fader(gain_db=-math.inf, ramp_ms=40.0)
+    n = round(0.04 * 44_100)
+
+    def move(at):
+        if at == 10_240:
+            engine.writer.set_target(MixerState(vocals=fade))
+        if at == 10_240 + 640:
+            engine.writer.set_target(MixerState(vocals=fade, drums=Fader(gain_db=-6.0)))
+        if at == 10_240 + 1_280:
+            engine.writer.set_target(MixerState(vocals=Fader(gain_db=-math.inf, ramp_ms=0.0)))
+
+    y = engine.play(x, before_block=move)[0]
+    ramp = 0.5 * (1.0 - np.arange(1_280) / n)
+    assert np.abs(y[10_240 : 10_240 + 1_280] - ramp).max() < 1e-6
+    assert not y[10_240 + 1_280 :].any()  # the same target, but at once
 
 
 def test_faders_reach_the_output_within_their_block_and_ramp():
@@ -68,7 +89,7 @@ def test_faders_reach_the_output_within_their_block_and_ramp():
 
     def move(at):
         if at == 10_240:
-            engine.writer.set_target(MixerState(vocals=Fader(gain_db=-20.0), ramp_ms=10.0))
+            engine.writer.set_target(MixerState(vocals=Fader(gain_db=-20.0)))
 
     y = engine.play(x, before_block=move)
     assert y[0, 10_239] == 0.5

@@ -11,8 +11,9 @@ from stemrack.rt.block import (
     GAIN_LEFT,
     GAIN_RIGHT,
     MASTER,
-    RAMP,
+    RAMPS,
     REVISION,
+    TARGETS,
     Geometry,
     make_block,
 )
@@ -25,14 +26,15 @@ def test_table_holds_mute_solo_pan_and_units():
     state = MixerState(
         drums=Fader(gain_db=-20.0),
         bass=Fader(solo=True, pan=-0.25),
-        vocals=Fader(solo=True, mute=True),
-        ramp_ms=20.0,
+        vocals=Fader(solo=True, mute=True, ramp_ms=5_000.0),
+        master_ramp_ms=20.0,
     )
     table = table_of(state, 48_000)
-    assert table[GAIN_LEFT : GAIN_LEFT + 4] == pytest.approx([0, 1, 0, 0])
-    assert table[GAIN_RIGHT : GAIN_RIGHT + 4] == pytest.approx([0, 0.75, 0, 0])
-    assert table[MASTER] == 1.0
-    assert table[RAMP] == 960
+    assert table[TARGETS, GAIN_LEFT : GAIN_LEFT + 4] == pytest.approx([0, 1, 0, 0])
+    assert table[TARGETS, GAIN_RIGHT : GAIN_RIGHT + 4] == pytest.approx([0, 0.75, 0, 0])
+    assert table[TARGETS, MASTER] == 1.0
+    assert table[RAMPS, MASTER] == 960
+    assert table[RAMPS, GAIN_LEFT : GAIN_LEFT + 4].tolist() == [480, 480, 480, 240_000]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +65,11 @@ def test_what_comes_faster_than_blocks_is_merged_and_the_newest_wins():
     for k in range(1, 6):
         writer.set_target(MixerState(master_db=-float(k)))
         assert block.words[REVISION] <= 2  # never the table that the callback may be copying
-    assert block.tables[:, MASTER] == pytest.approx([10 ** (-2 / 20), 10 ** (-1 / 20)])
+    assert block.tables[:, TARGETS, MASTER] == pytest.approx([10 ** (-2 / 20), 10 ** (-1 / 20)])
     assert not writer.is_settled
     block.words[ACK_REVISION] = block.words[REVISION]
     writer.poll()
-    assert block.tables[block.words[REVISION] % 2, MASTER] == pytest.approx(10 ** (-5 / 20))
+    assert block.tables[block.words[REVISION] % 2, TARGETS, MASTER] == pytest.approx(10 ** (-5 / 20))
     block.words[ACK_REVISION] = block.words[REVISION]
     writer.poll()
     assert writer.is_settled

@@ -34,12 +34,13 @@ def random_state(chance):
             mute=chance.random() < 0.15,
             solo=chance.random() < 0.1,
             pan=chance.choice([0.0, chance.uniform(-1, 1)]),
+            ramp_ms=chance.choice([0.0, 1.0, 10.0, 200.0]),
         )
 
     return MixerState(
         **{stem: fader() for stem in STEMS},
         master_db=chance.choice([0.0, chance.uniform(-20, 6)]),
-        ramp_ms=chance.choice([0.0, 1.0, 10.0, 200.0]),
+        master_ramp_ms=chance.choice([0.0, 1.0, 10.0, 200.0]),
     )
 
 
