@@ -20,13 +20,14 @@ STAMP = $(VENV)/.stemrack-$(INPUTS_HASH)
 STAMP_DEV = $(VENV)/.stemrack-dev-$(INPUTS_HASH)
 
 .NOTPARALLEL:
-.PHONY: help env env-dev system run render test lint format types layers pytest slow clean distclean
+.PHONY: help env env-dev system run render test lint format types layers pytest slow docs clean distclean
 
 help:
 	@echo 'make run        play the demo song live until Ctrl-C (INPUT=song.mp3 for another, ARGS=... for run)'
 	@echo 'make render     separate it into $(OUT)/ (INPUT=song.mp3 OUT=folder)'
 	@echo 'make test       system packages, environment, lint, types, layers, tests'
 	@echo 'make lint format types layers pytest slow    one of them'
+	@echo 'make docs       write docs/ from the messages of the protocol'
 	@echo 'make env        the environment of `make run`; make env-dev: the one of `make test`'
 	@echo 'make clean      caches and build products; make distclean: $(VENV)/ and $(OUT)/ as well'
 
@@ -63,6 +64,9 @@ layers: env-dev
 
 pytest: env-dev
 	$(BIN)/python -m pytest -m 'not slow'
+
+docs: env-dev
+	$(BIN)/python -m stemrack.rt.control.documentation docs
 
 slow: env-dev
 	$(BIN)/python -m pytest -m slow

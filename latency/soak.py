@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,8 @@ class Variant:
     make: Callable[[float], Engine]
     """Given the median hop time in seconds (0 while it is not known)."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    beside: Callable[[Engine, float], AbstractContextManager[None]] = lambda engine, seconds: nullcontext()
+    """What goes on while it is counted, given how long that is."""
 
 
 def soak(
@@ -142,7 +144,8 @@ def soak(
                 continue
             length = min(options.slice_s, 60.0 * options.minutes - series[name].seconds)
             with _environment(variant.environment), _busy(options.busy_threads):
-                _slice(series[name], variant.make(median_s), length, options, on_progress)
+                made = variant.make(median_s)
+                _slice(series[name], made, variant, length, options, on_progress)
             if name == ENGINE:
                 median_s = float(np.median(series[ENGINE].times_ms)) / 1e3
     return series
@@ -151,6 +154,7 @@ def soak(
 def _slice(
     series: Series,
     made: Engine,
+    variant: Variant,
     length: float,
     options: SoakOptions,
     on_progress: Callable[[float, str], None],
@@ -158,6 +162,18 @@ def _slice(
     with made as engine:
         engine.start()
         time.sleep(SETTLE_S)
+        _count(series, engine, variant, length, options, on_progress)
+
+
+def _count(
+    series: Series,
+    engine: Engine,
+    variant: Variant,
+    length: float,
+    options: SoakOptions,
+    on_progress: Callable[[float, str], None],
+) -> None:
+    with variant.beside(engine, length):
         before, cpu, first = engine.counters(), _processor_seconds(engine), _n_hops(engine)
         started = time.monotonic()
         next_fault, n_faults = started + options.fault_s, 0

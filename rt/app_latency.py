@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,6 +117,10 @@ def soak_command(
     fault: Annotated[
         list[str] | None, Option(help="nan, raise or slow (repeatable): one every 10 s.")
     ] = None,
+    n_clients: Annotated[
+        int, Option("--clients", min=0, help="Clients on the control port, 10 of them with meters.")
+    ] = 0,
+    moves_per_s: Annotated[float, Option("--moves", min=0.0, help="Their fader moves a second.")] = 2_000.0,
     n_cycles: Annotated[
         int, Option("--cycles", min=0, help="Start and stop the stream so often instead.")
     ] = 0,
@@ -126,6 +132,7 @@ def soak_command(
     Exit code: 1 if the engine missed more than its control.
     """
     from ..latency import soak
+    from .engine import Engine
 
     config = overridden(config_file, {"device.output": output} | input_overrides(source))
     settings = engine_settings(config)
@@ -137,24 +144,28 @@ def soak_command(
         minutes=minutes, slice_s=slice_s, busy_threads=busy_threads, faults=tuple(fault or ())
     )
     own = {"JACK_DEFAULT_SERVER": control_server} if control_server else {}
-    series = _soak(settings, soak.Variant(_control(config, settings), own) if control else None, options)
+    reports: list[Any] = []
+    engine = soak.Variant(lambda _: Engine(settings))
+    if n_clients:
+        engine = replace(engine, beside=_clients_beside(config, n_clients, moves_per_s, reports))
+    series = _soak(engine, soak.Variant(_control(config, settings), own) if control else None, options)
     if plot:
         from ..latency.plots import hop_histogram
 
         times = {name: s.times_ms for name, s in series.items()}
         hop_histogram(plot, times, 1e3 * settings.hop / 44_100, f"Hop times, {minutes:g} minutes")
     if as_json:
-        print(json.dumps({name: s.as_dict() for name, s in series.items()}))
+        found = {name: s.as_dict() for name, s in series.items()}
+        print(json.dumps(found | ({"clients": [asdict(r) for r in reports]} if reports else {})))
     else:
-        _print_soak(series)
+        _print_soak(series, reports)
     missed = {n: (s.counted["late_hops"], s.counted["xruns"]) for n, s in series.items()}
     worse = control and any(a > b for a, b in zip(missed[soak.ENGINE], missed[soak.CONTROL], strict=True))
     raise Exit(1 if worse else 0)
 
 
-def _soak(settings: Any, control: Any, options: Any) -> Any:
+def _soak(engine: Any, control: Any, options: Any) -> Any:
     from ..latency import soak
-    from .engine import Engine
     from .screen import job_progress
 
     total = 60.0 * options.minutes * (2 if control else 1)
@@ -164,7 +175,23 @@ def _soak(settings: Any, control: Any, options: Any) -> Any:
             job.describe(what)
             job.advance(seconds)
 
-        return soak.soak(soak.Variant(lambda _: Engine(settings)), control, options, advance)
+        return soak.soak(engine, control, options, advance)
+
+
+def _clients_beside(config: Any, n_clients: int, moves_per_s: float, reports: list[Any]) -> Any:
+    """Return what goes on beside an engine: its control port, and clients that move faders."""
+    from ..latency.control_load import LoadOptions, loaded
+    from .app_control import control_for
+
+    @contextmanager
+    def beside(engine: Any, seconds: float) -> Iterator[None]:
+        budget = budget_for(config, engine.resolved)
+        with control_for(config, engine, lambda listener: None, budget.ms(budget.total_samples)) as served:
+            options = LoadOptions(n_clients=n_clients, moves_per_s=moves_per_s, seconds=seconds)
+            with loaded(served.url, served.token, options, reports):
+                yield
+
+    return beside
 
 
 def _control(config: Any, settings: Any) -> Any:
@@ -185,7 +212,7 @@ def _control(config: Any, settings: Any) -> Any:
     return make
 
 
-def _print_soak(series: Any) -> None:
+def _print_soak(series: Any, reports: Any) -> None:
     from ..latency.soak import SOAK_HEADS, soak_rows
     from .screen import print_lines, print_table
 
@@ -193,6 +220,12 @@ def _print_soak(series: Any) -> None:
     for name, one in series.items():
         shares = one.as_dict()["processor_percent"]
         print_lines([f"{name}, processor: " + ", ".join(f"{k} {v} %" for k, v in shares.items() if v >= 0.1)])
+    if reports:
+        from ..latency.control_load import LOAD_HEADS, load_rows
+
+        print_table("Clients", LOAD_HEADS, load_rows(reports))
+        memory = ", ".join(f"{a:g} to {b:g}" for a, b in (r.node_mib for r in reports))
+        print_lines([f"memory of the node while they were there, MiB: {memory}"])
 
 
 def _cycles(settings: Any, n: int, as_json: bool) -> None:
@@ -216,6 +249,7 @@ def report_command(
     from ..latency.report import write_report
     from ..latency.soak import SoakOptions, Variant
     from .audio import resolve
+    from .engine import Engine
     from .screen import job_progress
     from .separate import load_separator
 
@@ -230,7 +264,7 @@ def report_command(
             {config.engine.runner: separator}, seconds, on_progress=lambda what, amount: job.advance(amount)
         )
     options = SoakOptions(minutes=seconds / 60.0, slice_s=seconds)
-    series = _soak(settings, Variant(_control(config, settings)), options)
+    series = _soak(Variant(lambda _: Engine(settings)), Variant(_control(config, settings)), options)
     print(write_report(out, budget, measured, series))
 
 

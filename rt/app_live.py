@@ -194,6 +194,8 @@ def run_command(
     record: Annotated[Path | None, Option(help="Record the mix below this folder.")] = None,
     record_stems: Annotated[bool, Option("--record-stems", help="Record the stems too.")] = False,
     control_log: Annotated[Path | None, Option(help="Write all fader moves to this file.")] = None,
+    host: Annotated[str | None, Option(help="Where the mixer listens; 0.0.0.0: all networks.")] = None,
+    port: Annotated[int | None, Option(help="Port of mixer and protocol; 0: none.")] = None,
     seconds: Annotated[float | None, Option(min=0.0, help="Stop after this time.")] = None,
     print_config: Annotated[
         bool, Option("--print-config", help="Print all settings as TOML and exit.")
@@ -209,6 +211,8 @@ def run_command(
         "device.rate_hz": rate_hz,
         "device.block_samples": block,
         "engine.allowance_samples": allowance,
+        "control.host": host,
+        "control.port": port,
         "recording.folder": None if record is None else str(record),
         "recording.stems": record_stems or None,
     }
@@ -232,8 +236,16 @@ def run_command(
         seconds=seconds,
         control_log=control_log,
         record=config.recording if record or record_stems else None,
+        control=partial(_control, config),
     )
     raise Exit(run(engine_settings(config), options))
+
+
+def _control(config: Any, engine: Any, listen: Any) -> Any:
+    from .app_control import control_for
+
+    budget = budget_for(config, engine.resolved)
+    return control_for(config, engine, listen, budget.ms(budget.total_samples))
 
 
 def devices_command(as_json: AsJson = False) -> None:

@@ -133,17 +133,17 @@ class FaderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixerConfig:
-    """[mixer]: where the faders stand at the beginning. ramp_ms: how long a move takes that says nothing else."""
+    """[mixer]: where the faders stand at the beginning. ramp_ms: of moves that name no time."""
 
     ramp_ms: float = 10.0
     ceiling_db: float = 0.0
     true_peak: bool = False
     master_db: float = 0.0
     cue_db: float = 0.0
-    drums: FaderConfig = FaderConfig()  # noqa: RUF009  frozen
-    bass: FaderConfig = FaderConfig()  # noqa: RUF009
-    other: FaderConfig = FaderConfig()  # noqa: RUF009
-    vocals: FaderConfig = FaderConfig()  # noqa: RUF009
+    drums: FaderConfig = FaderConfig()
+    bass: FaderConfig = FaderConfig()
+    other: FaderConfig = FaderConfig()
+    vocals: FaderConfig = FaderConfig()
 
     def __post_init__(self) -> None:
         _ = self.state
@@ -163,6 +163,48 @@ class MixerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControlConfig:
+    """[control]: the port that the browser mixer, scripts and monitoring use; port 0: none.
+
+    names: further host names of this machine.  origins: other sites whose pages may steer it.
+    inputs, outputs: devices that clients may choose.  token: whether clients need one; then everybody else is
+    nobody, without it everybody is an admin.  announce: tell the local network (mDNS).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8137
+    token: bool = True
+    token_file: str = ""
+    names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    tls_certificate: str = ""
+    tls_key: str = ""
+    announce: bool = False
+    max_clients: int = 64
+
+    def __post_init__(self) -> None:
+        _limit("port", self.port, 0, 65_535)
+        _limit("max_clients", self.max_clients, 1, 1_000)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ConfigError("tls_certificate and tls_key: give both files, or none")
+        if not self.token and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ConfigError(
+                f"token = false: only with a loopback host, not {self.host}; anybody could steer"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MidiConfig:
+    """[midi]: controllers. ports: patterns of names, as in a shell; api: auto, alsa, jack, core or winmm."""
+
+    ports: tuple[str, ...] = ()
+    mapping: str = ""
+    api: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole stemrack.toml."""
 
@@ -171,6 +213,8 @@ class Config:
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
     mixer: MixerConfig = field(default_factory=MixerConfig)
     recording: RecordSettings = field(default_factory=RecordSettings)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    midi: MidiConfig = field(default_factory=MidiConfig)
 
 
 def _channels(key: str, channels: tuple[int, ...], *, least: int) -> None:
@@ -209,15 +253,19 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(part) for part in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
-    return "a list of channels" if get_origin(hint) is tuple else names.get(hint, str(hint))
+    if get_origin(hint) is tuple:
+        return "a list of channels" if int in get_args(hint) else "a list of texts"
+    return names.get(hint, str(hint))
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
     """Return a TOML value as the type of its field."""
     if value == "-inf" and hint is float:
         return -math.inf
-    if get_origin(hint) is tuple and isinstance(value, list | tuple) and all(_fits(v, int) for v in value):
-        return tuple(value)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        kind = get_args(hint)[0]
+        if all(_fits(v, kind) for v in value):
+            return tuple(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
     if get_origin(hint) is tuple or not _fits(value, hint):
@@ -306,7 +354,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{', '.join(map(str, value))}]"
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, float):
         return '"-inf"' if value == -math.inf else repr(value)
     if isinstance(value, int):

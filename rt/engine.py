@@ -27,7 +27,7 @@ from .block import (
 )
 from .control_log import ControlLog
 from .drift import drift_ppm
-from .errors import EngineStateError
+from .errors import EngineStateError, HostError
 from .meters import Level, MeterReader, MeterTap, counters
 from .params import MixerState, ParameterWriter
 from .player import Player
@@ -183,6 +183,28 @@ class Engine:
             self.audio.tell("stop")
         self._wait(lambda: self.audio.state != "stopping", STREAM_LIMIT_S, "closing the device")
 
+    def change_devices(self, devices: DeviceChoice) -> None:
+        """Fade out, open other devices, go on; back to the present ones if that does not work.
+
+        Raises: EngineStateError with what was wrong with the others.  Latency: silent for about a second.
+        """
+        before = self.settings, self.resolved
+        rate_hz = self.plan.rate_hz if self.plan else 0
+        self.stop_stream()
+        try:
+            self.settings = replace(self.settings, devices=devices)
+            self.resolved = self._resolve()
+            if self.resolved.rate_hz != rate_hz:
+                said = (
+                    f"runs at {self.resolved.rate_hz} Hz, the node at {rate_hz} Hz: restart the node for that"
+                )
+                raise EngineStateError(f"'{self.resolved.output}' {said}")
+            self.start_stream()
+        except HostError:
+            self.settings, self.resolved = before
+            self.start_stream()
+            raise
+
     def close(self) -> None:
         """Fade out, end everything; may be called at any time and more than once."""
         if self._ending.is_set():
@@ -267,6 +289,11 @@ class Engine:
         """Return what was recorded; None if nothing was."""
         recorder, self._recorder = self._recorder, None
         return recorder.stop() if recorder else None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a recording is being written."""
+        return self._recorder is not None and self._recorder.is_running
 
     def _recording_event(self, kind: str, facts: dict[str, object]) -> None:
         self._note(Event(kind, time.monotonic(), dict(facts)))

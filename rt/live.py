@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,20 @@ JSON_PERIOD_S = 1.0
 METER_WIDTH = 24
 METER_FLOOR_DB = -60.0
 
+Listen = Callable[[Callable[[Event], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where a node can be reached: lines for people, address and operator's token for programs."""
+
+    lines: tuple[str, ...] = ()
+    url: str = ""
+    token: str = ""
+
+
+Control = Callable[[Engine, Listen], AbstractContextManager[Served]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -35,6 +49,8 @@ class RunOptions:
     control_log: Path | None = None
     record: Any = None
     """A `recording.RecordSettings`, or None."""
+    control: Control = lambda engine, listen: nullcontext(Served())
+    """Serves others while the node runs."""
 
 
 def run(settings: EngineSettings, options: RunOptions) -> int:
@@ -43,15 +59,22 @@ def run(settings: EngineSettings, options: RunOptions) -> int:
     The first Ctrl-C fades out and finishes what is being written, a second one ends at once.
     """
     shown = _Shown(as_json=options.as_json)
+    listeners: list[Callable[[Event], None]] = [shown.event]
+
+    def tell(event: Event) -> None:
+        for listener in tuple(listeners):
+            listener(event)
+
     finished = False
     try:
-        with interruptible() as check, Engine(settings, shown.event) as engine:
+        with interruptible() as check, Engine(settings, tell) as engine:
             engine.start(shown.progress)
             if options.record:
                 engine.start_recording(options.record)
-            shown.head(options.head(engine))
-            _watch(engine, options, shown, check)
-            _finish(engine, options, shown)
+            with options.control(engine, listeners.append) as served:
+                shown.head([*options.head(engine), *served.lines])
+                _watch(engine, options, shown, check)
+                _finish(engine, options, shown)
             finished = True
     except SystemExit:  # Ctrl-C is how a run ends
         if not finished:

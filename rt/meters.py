@@ -124,7 +124,7 @@ class MeterReader:
         self._taps = tuple(t for t in self._taps if t is not tap)
 
     def poll(self) -> None:
-        """Take what was published since, and ask for more: it comes at the end of the callback's next block."""
+        """Take what was published since, and ask for more: it comes with the callback's next block."""
         if load(self._block.words, METER_SERVED) != self._asked:
             return
         n = int(self._block.words[METER_PUBLISHED])

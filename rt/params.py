@@ -96,9 +96,7 @@ class MixerState:
         heard = {s: not f.mute and (f.solo or not any_solo) for s, f in zip(STEMS, self.faders, strict=True)}
         return {s: f.gains(heard=heard[s]) for s, f in zip(STEMS, self.faders, strict=True)}
 
-    def with_ramp_where_moved(
-        self, previous: MixerState, ramp_ms: float, stems: Iterable[str]
-    ) -> MixerState:
+    def with_ramp_where_moved(self, previous: MixerState, ramp_ms: float, stems: Iterable[str]) -> MixerState:
         """Return the state with this ramp for those of some stems whose gains differ from before."""
         before, now = previous.gains, self.gains
         moved = [s for s in stems if before[s] != now[s]]

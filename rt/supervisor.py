@@ -221,7 +221,9 @@ class AudioWatch:
         """Send an order to the audio process; its answer comes by `tick`."""
         self.error = self.surveyed = None
         self._pipe.send((order, *given))
-        if order == "open":
+        if order == "resolve":
+            self.resolved = None
+        elif order == "open":
             self._open = (given[0], given[1])
             self.state = "opening"
         elif order == "stop":

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
@@ -48,24 +49,27 @@ def load_tokens(path: Path) -> Tokens:
     Raises: ConfigError if it cannot be read, can be read by others, or holds something else.
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        found = _read(path)
     except FileNotFoundError:
         return _make(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}): delete it, or name another") from error
-    with os.fdopen(handle, encoding="utf-8") as file:
-        if os.name == "posix" and os.fstat(handle).st_mode & 0o077:
-            raise ConfigError(f"{path}: others can read the tokens in it: chmod 600 it, or delete it")
-        try:
-            found = json.load(file)
-        except ValueError as error:
-            raise ConfigError(f"{path}: holds no tokens ({error}): delete it") from error
     if not _is_complete(found):
         said = (
             f"must hold tokens of {LEAST_TOKEN_LENGTH} characters or more for {', '.join(ROLES)}: delete it"
         )
         raise ConfigError(f"{path}: {said}")
     return Tokens({role: found[role] for role in ROLES})
+
+
+def _read(path: Path) -> Any:
+    with open(path, encoding="utf-8") as file:
+        if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+            raise ConfigError(f"{path}: others can read the tokens in it: chmod 600 it, or delete it")
+        try:
+            return json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: holds no tokens ({error}): delete it") from error
 
 
 def _is_complete(found: object) -> bool:
@@ -79,12 +83,14 @@ def _make(path: Path) -> Tokens:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:  # another node was faster
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(tokens.by_role, file, indent=1)
+    except FileExistsError as error:  # another node was faster
+        if not path.exists():
+            raise ConfigError(f"{path}: is a link that leads nowhere: delete it") from error
         return load_tokens(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be made ({error.strerror}): name another token file") from error
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(tokens.by_role, file, indent=1)
     return tokens
 
 
@@ -138,7 +144,10 @@ class Gate:
         """Return whether an Origin is our own page's or one the configuration names; None: no browser."""
         if origin is None:
             return True
-        parts = urlsplit(origin.lower())
+        try:
+            parts = urlsplit(origin.lower())
+        except ValueError:
+            return False
         if parts.scheme in ("http", "https") and parts.netloc and parts.netloc == (host or "").lower():
             return True
         return origin.lower() in self.origins

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .messages import ClientMessage, ErrorCode, Message, ServerMessage
+from .messages import HIGHEST_ID, ClientMessage, ErrorCode, Message, ServerMessage
 
 JSON = "stemrack.v1"
 MSGPACK = "stemrack.v1.msgpack"
@@ -17,6 +17,8 @@ SUBPROTOCOLS = (JSON, MSGPACK)
 
 MAX_CLIENT_FRAME_BYTES = 65_536
 """A client's frame may not be longer: a batch of 256 requests is below 40 kB."""
+LONGEST_TEXT = 300
+"""Characters of an error's text: a frame of 64 kB must not come back as 64 kB."""
 
 Frame = str | bytes
 M = TypeVar("M")
@@ -75,7 +77,7 @@ class Codec:
         except msgspec.ValidationError as error:
             raise self._explained(frame, str(error)) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise ProtocolError(ErrorCode.MALFORMED, f"the frame cannot be read: {error}") from None
+            raise _unreadable(error) from None
         _check_numbers(message)
         return message
 
@@ -83,9 +85,11 @@ class Codec:
         """Return the error for a frame that can be read but is no message."""
         text, _, at = said.partition(" - at ")
         path = re.sub(r"^\$\.?", "", at.strip("` "))
-        raw = self._raw.decode(frame)
-        number = raw.get("id") if isinstance(raw, dict) else None
-        request_id = number if isinstance(number, int) and not isinstance(number, bool) else None
+        try:
+            raw = self._raw.decode(frame)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # past what was found wrong
+            return _unreadable(error)
+        request_id = _id_of(raw)
         if not isinstance(raw, dict) or not isinstance(raw.get("type"), str):
             said = 'a message is an object with a type, as {"type": "ping", "id": 1}'
             return ProtocolError(ErrorCode.MALFORMED, said, request_id=request_id)
@@ -94,15 +98,29 @@ class Codec:
             return ProtocolError(ErrorCode.UNKNOWN_TYPE, said, "type", request_id)
         if match := re.search(r"field `([^`]*)`", text):
             path = f"{path}.{match[1]}" if path else match[1]
-        return ProtocolError(ErrorCode.WRONG_FIELD, text, path[:128], request_id)
+        return ProtocolError(ErrorCode.WRONG_FIELD, text[:LONGEST_TEXT], path[:128], request_id)
 
 
-def _check_numbers(message: Any) -> None:
+def _unreadable(error: Exception) -> ProtocolError:
+    return ProtocolError(ErrorCode.MALFORMED, f"the frame cannot be read: {error}"[:LONGEST_TEXT])
+
+
+def _id_of(raw: Any) -> int | None:
+    """Return the id of a request that is wrong elsewhere; None if that is no id either."""
+    number = raw.get("id") if isinstance(raw, dict) else None
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= HIGHEST_ID:
+        return None
+    return number
+
+
+def _check_numbers(message: Any, request_id: int | None = None, within: str = "") -> None:
     """Refuse NaN and infinity, which MessagePack can carry and JSON cannot."""
+    if request_id is None:
+        request_id = getattr(message, "id", None)
     for at in ("value", "by", "ramp_ms", "fade_ms"):
         value = getattr(message, at, None)
         if isinstance(value, float) and not math.isfinite(value):
             said = "a number must be finite; silence is -120 dB"
-            raise ProtocolError(ErrorCode.WRONG_FIELD, said, at, getattr(message, "id", None))
-    for step in getattr(message, "requests", ()):
-        _check_numbers(step)
+            raise ProtocolError(ErrorCode.WRONG_FIELD, said, within + at, request_id)
+    for index, step in enumerate(getattr(message, "requests", ())):
+        _check_numbers(step, request_id, f"requests[{index}].")

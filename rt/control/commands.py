@@ -29,7 +29,7 @@ from .messages import (
     Value,
 )
 from .protocol import Answer, Client, error_of
-from .table import DEFAULT_RAMP_MS, RAMP_HIGHEST_MS, ROLES, SILENT_DB, Parameter, Table
+from .table import RAMP_HIGHEST_MS, ROLES, SILENT_DB, Parameter, Table
 
 MAX_SCENES = 100
 Scene = dict[str, Value]
@@ -50,10 +50,18 @@ class Actions:
 
 @dataclass
 class _Plan:
-    """Values as they will be, and the ramp asked for at each path that is touched."""
+    """Values as they will be, the ramp at each path that is touched, and the longest that was asked for."""
 
     values: dict[str, Value]
-    ramps_ms: dict[str, float | None] = field(default_factory=dict)
+    ramps_ms: dict[str, float] = field(default_factory=dict)
+    asked_ms: float | None = None
+
+    def put(self, parameter: Parameter, value: Value, ramp_ms: float | None) -> None:
+        """Set a value, with the ramp asked for or the parameter's own."""
+        self.values[parameter.path] = value
+        self.ramps_ms[parameter.path] = (parameter.ramp_ms or 0.0) if ramp_ms is None else ramp_ms
+        if ramp_ms is not None:
+            self.asked_ms = max(ramp_ms, self.asked_ms or 0.0)
 
 
 class Commands:
@@ -106,14 +114,12 @@ class Commands:
                 raise
         self.mixer = mixer_of(plan.values, plan.ramps_ms, self.mixer)
         self._actions.set_mixer(self.mixer)
-        asked = {r for r in plan.ramps_ms.values() if r is not None}
-        ramp_ms = max(asked) if asked else None
-        self.board.change({p: plan.values[p] for p in plan.ramps_ms}, client.client_id, ramp_ms)
+        self.board.change({p: plan.values[p] for p in plan.ramps_ms}, client.client_id, plan.asked_ms)
         return {p: plan.values[p] for p in plan.ramps_ms}
 
     def tell(self, values: Mapping[str, Value], origin: str = "node") -> None:
-        """Put what the node itself knows on the board."""
-        self.board.change(values, origin)
+        """Put what the node itself knows on the board, but for what a client's request is changing now."""
+        self.board.change({p: v for p, v in values.items() if p not in self._changing}, origin)
 
     # -- steps --------------------------------------------------------------------------------------------
 
@@ -133,8 +139,7 @@ class Commands:
             value = parameter.checked(step.value)
         else:
             value = _adjusted(parameter, plan.values[step.path], step.by)
-        plan.values[step.path] = value
-        plan.ramps_ms[step.path] = step.ramp_ms
+        plan.put(parameter, value, step.ramp_ms)
 
     def _plan_recall(self, plan: _Plan, step: RecallScene) -> None:
         scene = self._scenes.get(step.name)
@@ -144,8 +149,7 @@ class Commands:
             said = f"{step.fade_ms:g} ms: must be 0 to {RAMP_HIGHEST_MS:g} ms"
             raise ProtocolError(ErrorCode.OUT_OF_RANGE, said, "fade_ms")
         for path, value in _only(scene, step.stems).items():
-            plan.values[path] = value
-            plan.ramps_ms[path] = step.fade_ms or None
+            plan.put(self.table[path], value, step.fade_ms or None)
 
     def _got(self, paths: tuple[str, ...]) -> dict[str, Value]:
         values = self.board.values
@@ -261,16 +265,13 @@ def values_of(mixer: MixerState) -> dict[str, Value]:
     return values
 
 
-def mixer_of(
-    values: Mapping[str, Value], ramps_ms: Mapping[str, float | None], previous: MixerState
-) -> MixerState:
+def mixer_of(values: Mapping[str, Value], ramps_ms: Mapping[str, float], previous: MixerState) -> MixerState:
     """Return the faders of values; those that move get the longest ramp of what moves them.
 
-    ramps_ms: of the paths that were set, None for the default. A fader that nothing moves keeps its ramp, so
+    ramps_ms: of the paths that were set. A fader that nothing moves keeps its ramp, so
     that a fade which is under way goes on.
     """
-    asked = {p: DEFAULT_RAMP_MS if r is None else r for p, r in ramps_ms.items()}
-    solo_ramp_ms = max((r for p, r in asked.items() if p.endswith("/solo")), default=None)
+    own_ms = {s: [r for p, r in ramps_ms.items() if _STEM_PATHS.get(p) == s] for s in STEMS}
     faders = {}
     for stem in STEMS:
         at = f"stem/{stem}"
@@ -279,19 +280,20 @@ def mixer_of(
             mute=bool(values[f"{at}/mute"]),
             solo=bool(values[f"{at}/solo"]),
             pan=_number(values[f"{at}/pan"]),
-            ramp_ms=max((r for p, r in asked.items() if p.startswith(f"{at}/")), default=math.nan)
-            if any(p.startswith(f"{at}/") for p in asked)
-            else getattr(previous, stem).ramp_ms,
+            ramp_ms=max(own_ms[stem], default=getattr(previous, stem).ramp_ms),
         )
     moved = MixerState(
         **faders,
         master_db=_gain(values["master/gain_db"]),
         cue_db=_gain(values["cue/gain_db"]),
         ceiling_db=_number(values["master/ceiling_db"]),
-        master_ramp_ms=asked.get("master/gain_db", previous.master_ramp_ms),
-        cue_ramp_ms=asked.get("cue/gain_db", previous.cue_ramp_ms),
+        master_ramp_ms=ramps_ms.get("master/gain_db", previous.master_ramp_ms),
+        cue_ramp_ms=ramps_ms.get("cue/gain_db", previous.cue_ramp_ms),
     )
-    return moved if solo_ramp_ms is None else moved.with_ramp_where_moved(previous, solo_ramp_ms)
+    solos_ms = [r for p, r in ramps_ms.items() if p.endswith("/solo")]
+    if not solos_ms:
+        return moved
+    return moved.with_ramp_where_moved(previous, max(solos_ms), [s for s in STEMS if not own_ms[s]])
 
 
 def _gain(value: Value) -> float:

@@ -19,7 +19,8 @@ VERSIONS = (1, 1)
 Value = bool | float | str | None
 """What a parameter holds. A number is never NaN or infinite: silence is a gain of -120 dB."""
 
-Id = Annotated[int, Meta(ge=0, le=2**53, description="Chosen by the client; its reply carries it.")]
+HIGHEST_ID = 2**53
+Id = Annotated[int, Meta(ge=0, le=HIGHEST_ID, description="Chosen by the client; its reply carries it.")]
 Path = Annotated[str, Meta(max_length=128, description="Name of a parameter, as stem/vocals/gain_db.")]
 RampMs = Annotated[
     float, Meta(description="Length of the ramp in ms, 0 to 60000; none: the parameter's own.")
@@ -83,8 +84,12 @@ class _Typed(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Base of all that is sent."""
 
 
-class Message(_Typed, forbid_unknown_fields=True, tag_field="type"):
+class Message(_Typed, tag_field="type"):
     """Base of all messages."""
+
+
+class FromClient(Message, forbid_unknown_fields=True):
+    """Base of what a client sends."""
 
 
 # -- both ways of saying what is wanted ---------------------------------------------------------------------
@@ -109,7 +114,7 @@ class Resume(_Typed, forbid_unknown_fields=True, kw_only=True):
 # -- from a client -------------------------------------------------------------------------------------------
 
 
-class Identify(Message, tag="identify", kw_only=True):
+class Identify(FromClient, tag="identify", kw_only=True):
     """The first message of a client, in answer to `hello`."""
 
     versions: tuple[int, int]
@@ -121,7 +126,7 @@ class Identify(Message, tag="identify", kw_only=True):
     resume: Resume | None = None
 
 
-class Get(Message, tag="get", kw_only=True):
+class Get(FromClient, tag="get", kw_only=True):
     """Asks for values; the reply carries them."""
 
     id: Id
@@ -129,7 +134,7 @@ class Get(Message, tag="get", kw_only=True):
     """Empty: all."""
 
 
-class Set(Message, tag="set", kw_only=True):
+class Set(FromClient, tag="set", kw_only=True):
     """Sets a parameter. The reply carries the value in force."""
 
     id: Id = 0
@@ -138,7 +143,7 @@ class Set(Message, tag="set", kw_only=True):
     ramp_ms: RampMs | None = None
 
 
-class Adjust(Message, tag="adjust", kw_only=True):
+class Adjust(FromClient, tag="adjust", kw_only=True):
     """Moves a number by a difference; what would leave its range stops at the limit."""
 
     id: Id = 0
@@ -147,7 +152,7 @@ class Adjust(Message, tag="adjust", kw_only=True):
     ramp_ms: RampMs | None = None
 
 
-class RecallScene(Message, tag="recall_scene", kw_only=True):
+class RecallScene(FromClient, tag="recall_scene", kw_only=True):
     """Sets the faders as they were when the scene was stored."""
 
     id: Id = 0
@@ -158,14 +163,14 @@ class RecallScene(Message, tag="recall_scene", kw_only=True):
     """Only these stems, and nothing of the master; empty: all that the scene holds."""
 
 
-class Batch(Message, tag="batch", kw_only=True):
+class Batch(FromClient, tag="batch", kw_only=True):
     """Several changes that happen in order and together, or, if one of them is wrong, not at all."""
 
     id: Id
     requests: Annotated[tuple[Set | Adjust | RecallScene, ...], Meta(min_length=1, max_length=256)]
 
 
-class StoreScene(Message, tag="store_scene", kw_only=True):
+class StoreScene(FromClient, tag="store_scene", kw_only=True):
     """Keeps the faders under a name; an older scene of that name is replaced."""
 
     id: Id
@@ -174,41 +179,41 @@ class StoreScene(Message, tag="store_scene", kw_only=True):
     """Only these stems, and nothing of the master; empty: all."""
 
 
-class DeleteScene(Message, tag="delete_scene", kw_only=True):
+class DeleteScene(FromClient, tag="delete_scene", kw_only=True):
     """Forgets a scene."""
 
     id: Id
     name: SceneName
 
 
-class Subscribe(Message, tag="subscribe", kw_only=True):
+class Subscribe(FromClient, tag="subscribe", kw_only=True):
     """Replaces the client's subscriptions."""
 
     id: Id
     subscribe: Subscriptions
 
 
-class Describe(Message, tag="describe", kw_only=True):
+class Describe(FromClient, tag="describe", kw_only=True):
     """Asks for the table of parameters; the answer is `described`."""
 
     id: Id
 
 
-class Learn(Message, tag="learn", kw_only=True):
+class Learn(FromClient, tag="learn", kw_only=True):
     """Binds the next MIDI control that is moved to a parameter; an empty path ends the waiting."""
 
     id: Id
     path: Path = ""
 
 
-class Unlearn(Message, tag="unlearn", kw_only=True):
+class Unlearn(FromClient, tag="unlearn", kw_only=True):
     """Takes a parameter's MIDI controls away."""
 
     id: Id
     path: Path
 
 
-class Ping(Message, tag="ping", kw_only=True):
+class Ping(FromClient, tag="ping", kw_only=True):
     """Asks whether the node lives; browsers cannot send a websocket's own pings."""
 
     id: Id

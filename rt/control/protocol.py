@@ -120,6 +120,8 @@ class ServerSession:
         self.close_code: CloseCode | None = None
         self.has_wrong_token = False
         self.subscriptions = Subscriptions()
+        self.wake: Callable[[], None] = lambda: None
+        """Called when something waits to be taken: answers may come long after their request."""
         self._opened_s = self._filled_s = now_s
         self._allowance = REQUESTS_BURST
         self._n_errors = self._n_refused = 0
@@ -241,6 +243,7 @@ class ServerSession:
             self.close_code = self.close_code or CloseCode.TOO_SLOW
             return
         self._replies.append(message)
+        self.wake()
 
     def tell(self, event: Event) -> None:
         """Send an event if the client wants events; the oldest that wait are dropped."""

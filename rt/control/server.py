@@ -21,7 +21,7 @@ from websockets.http11 import Request, Response
 from ..errors import EngineStateError
 from .auth import Gate
 from .codec import MAX_CLIENT_FRAME_BYTES, SUBPROTOCOLS, Codec
-from .messages import CloseCode
+from .messages import CloseCode, Event
 from .protocol import IDENTIFY_LIMIT_S, Node, ServerSession
 
 PACK_S = 0.01
@@ -208,6 +208,7 @@ class ControlServer:
             self._node, codec, f"c{self._n_opened}", loop.time(), needs_token=self._settings.needs_token
         )
         peer = _Peer(connection, session)
+        session.wake = self.flush_soon
         self._peers.add(peer)
         sender = asyncio.create_task(self._send(peer))
         late = loop.call_later(IDENTIFY_LIMIT_S, self._tick, peer)
@@ -267,6 +268,12 @@ class ControlServer:
         if peer.session.close_code is not None:
             self.counted["refused_unidentified"] += 1
             peer.wake.set()
+
+    def tell(self, event: Event) -> None:
+        """Send an event to all who want events."""
+        for peer in self._peers:
+            peer.session.tell(event)
+        self.flush_soon()
 
     def flush_soon(self) -> None:
         """Wake all who have something to be told, at most once every PACK_S."""

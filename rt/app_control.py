@@ -1,0 +1,95 @@
+"""Commands and parts of commands around the control protocol: what `stemrack run` offers to others."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.resources
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .live import Listen, Served
+
+
+def server_settings(config: Any) -> Any:
+    """Return the settings of the control server that a configuration describes."""
+    from .control.auth import Gate, is_loopback
+    from .control.server import ServerSettings
+
+    control = config.control
+    own = [] if is_loopback(control.host) else [socket.gethostname(), f"{socket.gethostname()}.local"]
+    tls = (Path(control.tls_certificate), Path(control.tls_key)) if control.tls_certificate else None
+    return ServerSettings(
+        host=control.host,
+        port=control.port,
+        gate=Gate.around(control.host, (*own, *control.names), control.origins),
+        needs_token=control.token,
+        tls=tls,
+        max_clients=control.max_clients,
+    )
+
+
+def node_settings(config: Any, engine: Any, latency_ms: float) -> Any:
+    """Return what the node shows and does for others.  Raises: ConfigError for unusable files."""
+    from .control.auth import Tokens, load_tokens, state_folder
+    from .control.node import NodeSettings
+
+    control = config.control
+    if control.token:
+        tokens = load_tokens(
+            Path(control.token_file) if control.token_file else state_folder() / "tokens.json"
+        )
+    else:
+        tokens = Tokens({}, everybody="admin")
+    found = engine.resolved
+    return NodeSettings(
+        name=f"stemrack {importlib.metadata.version('stemrack')}",
+        tokens=tokens,
+        recording=config.recording,
+        profile=config.engine.profile,
+        latency_ms=round(latency_ms, 1),
+        ramp_ms=config.mixer.ramp_ms,
+        inputs=_choices(control.inputs, found.input),
+        outputs=_choices(control.outputs, found.output),
+        scene_file=state_folder() / "scenes.json",
+    )
+
+
+def _choices(named: tuple[str, ...], present: str | None) -> tuple[str, ...]:
+    """Return the devices a client may choose: those of the configuration, and the present one."""
+    return tuple(dict.fromkeys((*named, *([present] if present else []))))
+
+
+@contextmanager
+def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> Iterator[Served]:
+    """Serve the protocol for as long as the context lasts; gives where.
+
+    Raises: EngineStateError if the port is taken; ConfigError.
+    """
+    if not config.control.port:
+        yield Served()
+        return
+    from .control.node import EngineNode
+    from .control.pages import load_pages
+    from .control.service import ControlService
+
+    settings = node_settings(config, engine, latency_ms)
+    node = EngineNode(engine, settings)
+    web = Path(str(importlib.resources.files("stemrack.clients"))) / "web"
+    service = ControlService(node, server_settings(config), load_pages(web))
+    with contextlib.ExitStack() as stack:
+        address = service.start()
+        stack.callback(service.stop)
+        listen(node.note)
+        token = settings.tokens.by_role.get("operator", "")
+        lines = [f"  mixer: {address.url(token)}"]
+        if config.control.token:
+            lines.append("  (that address lets people move faders; roles viewer and admin: tokens.json)")
+        if config.control.announce and service.is_open_to_others:
+            from .control.announce import announced
+
+            stack.enter_context(announced(settings.name, address.port, tls=address.tls))
+        yield Served(tuple(lines), address.url(), token)

@@ -1,0 +1,256 @@
+"""The node behind the protocol: an engine's faders, devices, recording, levels and events as state."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...models.stems import STEMS
+from ..engine import Engine
+from ..errors import ConfigError, HostError
+from ..meters import Level, MeterTap
+from ..recording import RecordSettings
+from ..supervisor import Event as EngineEvent
+from .auth import Tokens
+from .board import Board
+from .commands import SCENE_PATHS, Actions, Commands, Done, Scene, values_of
+from .messages import ClientMessage, Counters, Event, Meters, Value
+from .protocol import Answer, Client
+from .table import Parameter, Table, mixer_parameters, node_parameters
+
+FLOOR_DB = -200.0
+"""What a level of nothing is sent as: JSON has no -inf."""
+WATCHED = {
+    "xruns": "xrun",
+    "late_hops": "late-hop",
+    "fallbacks": "fallback",
+    "clipped_samples": "clip",
+    "bad_input_samples": "bad-input",
+}
+"""Counters whose growth is an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """What the protocol may show and do. Names are all that clients choose from; paths stay here."""
+
+    name: str
+    tokens: Tokens
+    recording: RecordSettings
+    profile: str
+    latency_ms: float
+    ramp_ms: float
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    scene_file: Path | None = None
+
+
+class EngineNode:
+    """An engine as `protocol.Node`.  Thread: the control loop's, but for `note` (any) and the changes' own.
+
+    `post` runs a function in the control loop; it is set before the first client comes.
+    """
+
+    def __init__(self, engine: Engine, settings: NodeSettings) -> None:
+        self.server_name = settings.name
+        self._engine, self._settings = engine, settings
+        table = Table(_parameters(settings))
+        values = table.defaults | values_of(engine.mixer) | self._status()
+        values |= {"device/input": _input_of(engine), "device/output": _output_of(engine)}
+        values["engine/profile"] = settings.profile
+        scenes = load_scenes(settings.scene_file) if settings.scene_file else {}
+        values["scenes"] = "\n".join(scenes)
+        self.board = Board(secrets.token_hex(8), values)
+        self.commands = Commands(table, self.board, engine.mixer, self._actions(), scenes)
+        self.post: Callable[[Callable[[], None]], None] = lambda call: call()
+        self.on_event: list[Callable[[Event], None]] = []
+        self.learn: Callable[[str], None] = lambda path: None
+        self.unlearn: Callable[[str], None] = lambda path: None
+        self._taps: dict[str, MeterTap] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="stemrack-change")
+        self._counted = engine.counters()
+
+    def close(self) -> None:
+        """Wait for the change that is under way."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    # -- what sessions ask --------------------------------------------------------------------------------
+
+    def role_of(self, token: str) -> str | None:
+        """Return the role a token gives; None if it gives none."""
+        return self._settings.tokens.role_of(token)
+
+    def carry_out(self, request: ClientMessage, client: Client, answer: Answer) -> None:
+        """Carry a request out and answer it, now or later.  Raises: ProtocolError."""
+        self.commands.carry_out(request, client, answer)
+
+    def meters_for(self, client_id: str) -> Meters | None:
+        """Return the levels since the last call for this client; None while no sound is made."""
+        if client_id not in self._taps:
+            self._taps[client_id] = self._engine.meter_tap()
+        levels = self._taps[client_id].read()
+        if levels is None:
+            return None
+        return Meters(
+            position=self._engine.record_position, levels={name: _row(lv) for name, lv in levels.items()}
+        )
+
+    def forget(self, client_id: str) -> None:
+        """Keep no levels for a client any more: it has gone."""
+        if tap := self._taps.pop(client_id, None):
+            self._engine.drop_tap(tap)
+
+    def counters(self) -> Counters:
+        """Return everything that is counted."""
+        return Counters(values=self._engine.counters())
+
+    # -- what the node tells ------------------------------------------------------------------------------
+
+    def note(self, event: EngineEvent) -> None:
+        """Take an event of the engine, on any thread."""
+        facts: dict[str, Value] = {k: _plain(v) for k, v in event.facts.items()}
+        self.post(lambda: self._tell(event.kind, facts))
+
+    def tick(self) -> None:
+        """Look at what has changed by itself; called ten times a second in the control loop."""
+        counted = self._engine.counters()
+        for name, kind in WATCHED.items():
+            if (n := counted[name] - self._counted[name]) > 0:
+                self._tell(kind, {"n": n, "total": counted[name]})
+        self._counted = counted
+        self.commands.tell(self._status())
+
+    def _tell(self, kind: str, facts: dict[str, Value]) -> None:
+        event = Event(kind=kind, time_s=time.time(), facts=facts)
+        for told in self.on_event:
+            told(event)
+
+    def _status(self) -> dict[str, Value]:
+        engine = self._engine
+        is_running = engine.audio.state == "running"
+        state = ("dry" if engine.counters()["is_dry"] else "wet") if is_running else "stopped"
+        return {
+            "engine/state": state,
+            "engine/latency_ms": self._settings.latency_ms,
+            "engine/rate_hz": float(engine.plan.rate_hz) if engine.plan else 0.0,
+            "recording/active": engine.is_recording,
+        }
+
+    # -- what commands do ---------------------------------------------------------------------------------
+
+    def _actions(self) -> Actions:
+        return Actions(
+            set_mixer=self._engine.set_mixer,
+            change=self._change,
+            keep_scenes=self._keep_scenes,
+            learn=lambda path: self.learn(path),
+            unlearn=lambda path: self.unlearn(path),
+        )
+
+    def _change(self, path: str, value: Value, done: Done) -> None:
+        """Change the structure on a thread of its own, and tell the control loop how it went."""
+
+        def work() -> None:
+            trouble = ""
+            try:
+                self._carry_change(path, value)
+            except HostError as error:
+                trouble = str(error)
+            in_force = self._in_force(path)
+            self.post(lambda: done(in_force, trouble))
+
+        self._worker.submit(work)
+
+    def _carry_change(self, path: str, value: Value) -> None:
+        engine = self._engine
+        if path == "recording/active":
+            if value and not engine.is_recording:
+                engine.start_recording(self._settings.recording)
+            elif not value:
+                engine.stop_recording()
+        elif path in ("device/input", "device/output"):
+            side = path.rpartition("/")[2]
+            engine.change_devices(replace(engine.settings.devices, **{side: value}))
+        elif value != self._settings.profile:
+            raise ConfigError(
+                f"profile {value}: cannot be changed while the node runs; start it with -n {value}"
+            )
+
+    def _in_force(self, path: str) -> Value:
+        if path == "recording/active":
+            return self._engine.is_recording
+        if path == "device/input":
+            return _input_of(self._engine)
+        return _output_of(self._engine) if path == "device/output" else self._settings.profile
+
+    def _keep_scenes(self, scenes: Mapping[str, Scene]) -> None:
+        """Write the scenes on the changes' thread: a slow disk holds nobody up."""
+        if (path := self._settings.scene_file) is not None:
+            kept = {name: dict(scene) for name, scene in scenes.items()}
+            self._worker.submit(self._write_scenes, path, kept)
+
+    def _write_scenes(self, path: Path, scenes: dict[str, Scene]) -> None:
+        try:
+            save_scenes(path, scenes)
+        except OSError as error:
+            said = f"{path.name} cannot be written ({error.strerror})"
+            self.post(lambda: self._tell("scenes-not-kept", {"reason": said}))
+
+
+def _parameters(settings: NodeSettings) -> list[Parameter]:
+    mixer = [
+        replace(p, ramp_ms=settings.ramp_ms) if p.ramp_ms is not None else p for p in mixer_parameters(STEMS)
+    ]
+    return mixer + node_parameters((settings.profile,), settings.inputs, settings.outputs)
+
+
+def _input_of(engine: Engine) -> str:
+    if engine.settings.input_file:
+        return "file"
+    return (engine.resolved.input if engine.resolved else None) or "none"
+
+
+def _output_of(engine: Engine) -> str:
+    return (engine.resolved.output if engine.resolved else None) or "none"
+
+
+def _row(level: Level) -> tuple[float, float, float, float]:
+    left, right = (round(max(v, FLOOR_DB), 2) for v in level.peak_db)
+    rms_left, rms_right = (round(max(v, FLOOR_DB), 2) for v in level.rms_db)
+    return left, right, rms_left, rms_right
+
+
+def _plain(value: Any) -> Value:
+    return value if isinstance(value, bool | int | float | str) or value is None else str(value)
+
+
+def load_scenes(path: Path) -> dict[str, Scene]:
+    """Return the scenes in a file, none if there is no file.  Raises: ConfigError for other contents."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: holds no scenes ({error}): mend or delete it") from error
+    if not isinstance(found, dict) or not all(isinstance(s, dict) for s in found.values()):
+        raise ConfigError(f"{path}: holds no scenes: mend or delete it")
+    table = Table(mixer_parameters(STEMS))
+    scenes = {}
+    for name, scene in found.items():
+        scenes[name] = {p: table[p].checked(v) for p, v in scene.items() if p in SCENE_PATHS}
+    return scenes
+
+
+def save_scenes(path: Path, scenes: Mapping[str, Scene]) -> None:
+    """Write the scenes to a file, whole or not at all.  Raises: OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{threading.get_ident()}.tmp")
+    draft.write_text(json.dumps(scenes, indent=1, ensure_ascii=False), encoding="utf-8")
+    draft.replace(path)

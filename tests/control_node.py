@@ -1,0 +1,230 @@
+"""A node without an engine for tests of the protocol, and a server with it in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from stemrack.models.stems import STEMS
+from stemrack.rt.control.auth import Tokens
+from stemrack.rt.control.board import HISTORY, Board
+from stemrack.rt.control.commands import Actions, Commands, Done, Scene, values_of
+from stemrack.rt.control.messages import ClientMessage, Counters, Event, Meters, Value
+from stemrack.rt.control.protocol import Answer, Client
+from stemrack.rt.control.server import ControlServer, Page, ServerSettings
+from stemrack.rt.control.table import Table, mixer_parameters, node_parameters
+from stemrack.rt.params import MixerState
+
+T = TypeVar("T")
+
+TOKENS = {"viewer": "v" * 32, "operator": "o" * 32, "admin": "a" * 32}
+PROFILES, INPUTS, OUTPUTS = ("live", "studio"), ("in a", "in b"), ("out a", "out b")
+INDEX = {"/index.html": Page("text/html; charset=utf-8", b"<!doctype html><title>mixer</title>")}
+WAIT_S = 30.0
+
+
+def plain_table() -> Table:
+    """Return the table of a node with two profiles and two devices each way."""
+    return Table(mixer_parameters(STEMS) + node_parameters(PROFILES, INPUTS, OUTPUTS))
+
+
+class FakeNode:
+    """`protocol.Node` without an engine: what it was asked is in its lists.
+
+    tokens: role by token is `TOKENS`, unless `Tokens` are given; `Tokens({}, "operator")` asks for none.
+    holds: changes of structure wait in `changes` until the test calls their `Done`; else they hold at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Tokens | None = None,
+        epoch: str = "e1",
+        history: int = HISTORY,
+        scenes: Mapping[str, Scene] | None = None,
+        holds: bool = False,
+    ) -> None:
+        self.server_name = "stemrack test"
+        self.tokens = tokens or Tokens(dict(TOKENS))
+        table = plain_table()
+        values = table.defaults | values_of(MixerState()) | {"scenes": "\n".join(scenes or {})}
+        values |= {"engine/profile": "live", "device/input": "in a", "device/output": "out a"}
+        self.board = Board(epoch, values, history)
+        self.holds = holds
+        self.mixers: list[MixerState] = []
+        """Every state that reached the faders, the newest last."""
+        self.changes: list[tuple[str, Value, Done]] = []
+        self.kept_scenes: list[dict[str, Scene]] = []
+        self.learned: list[str] = []
+        self.unlearned: list[str] = []
+        self.forgotten: list[str] = []
+        self.carried: list[tuple[Client, ClientMessage]] = []
+        """Every request that got as far as the node, with who asked."""
+        self.on_event: list[Callable[[Event], None]] = []
+        self.makes_sound = True
+        self.position = 0
+        self.level_db = -20.0
+        self.counts = {"xruns": 0, "late_hops": 0, "fallbacks": 0}
+        actions = Actions(
+            set_mixer=self.mixers.append,
+            change=self._change,
+            keep_scenes=lambda scenes: self.kept_scenes.append({n: dict(s) for n, s in scenes.items()}),
+            learn=self.learned.append,
+            unlearn=self.unlearned.append,
+        )
+        self.commands = Commands(table, self.board, MixerState(), actions, scenes or {})
+
+    @property
+    def table(self) -> Table:
+        """The table that requests are checked against."""
+        return self.commands.table
+
+    @property
+    def mixer(self) -> MixerState:
+        """The faders as they stand."""
+        return self.commands.mixer
+
+    def role_of(self, token: str) -> str | None:
+        return self.tokens.role_of(token)
+
+    def carry_out(self, request: ClientMessage, client: Client, answer: Answer) -> None:
+        self.carried.append((client, request))
+        self.commands.carry_out(request, client, answer)
+
+    def meters_for(self, client_id: str) -> Meters | None:
+        if not self.makes_sound:
+            return None
+        self.position += 64
+        row = (self.level_db, self.level_db, self.level_db - 3.0, self.level_db - 3.0)
+        return Meters(position=self.position, levels={name: row for name in ("input", "main", *STEMS, "cue")})
+
+    def forget(self, client_id: str) -> None:
+        self.forgotten.append(client_id)
+
+    def counters(self) -> Counters:
+        return Counters(values=dict(self.counts))
+
+    def say(self, kind: str, **facts: Value) -> None:
+        """Let an event happen."""
+        event = Event(kind=kind, time_s=1_700_000_000.0, facts=facts)
+        for told in self.on_event:
+            told(event)
+
+    def _change(self, path: str, value: Value, done: Done) -> None:
+        self.changes.append((path, value, done))
+        if not self.holds:
+            done(value, "")
+
+
+class RunningServer:
+    """A server in a thread of its own, with its event loop; `call` runs a function in that loop."""
+
+    def __init__(
+        self, node: Any, settings: ServerSettings, pages: Mapping[str, Page], metrics: Callable[..., str]
+    ) -> None:
+        self.node, self.settings, self._pages, self._metrics = node, settings, pages, metrics
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="control-server", daemon=True)
+        self._thread.start()
+        self.server: ControlServer | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Of the websocket."""
+        scheme = "wss" if self.settings.tls else "ws"
+        return f"{scheme}://{self.settings.host}:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        """Of the page."""
+        return f"http{self.url[2:]}"
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What the server counted up to now."""
+        assert self.server is not None
+        return dict(self.server.counted)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Return what a function gives in the loop's thread: changes of the board belong there."""
+
+        async def run() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT_S)
+
+    def start(self) -> None:
+        """Begin to listen, after the first time on the same port."""
+        settings = replace(self.settings, port=self.port or self.settings.port)
+        server = ControlServer(self.node, settings, self._pages, self._metrics)
+        self.port = asyncio.run_coroutine_threadsafe(server.start(), self.loop).result(WAIT_S)
+        if hasattr(server, "tell") and hasattr(self.node, "on_event"):
+            self.node.on_event.append(server.tell)
+        self.server = server
+
+    def stop(self) -> None:
+        """Tell the clients that the node stops, and close."""
+        if self.server is None:
+            return
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(WAIT_S)
+        self.server = None
+        self.node.board.on_change.clear()
+        if hasattr(self.node, "on_event"):
+            self.node.on_event.clear()
+
+    def restart(self, node: Any = None) -> None:
+        """Stop, and begin anew on the same port: with the same state, or with another node."""
+        self.stop()
+        self.node = node or self.node
+        self.start()
+
+    def close(self) -> None:
+        """Stop, and end the thread."""
+        self.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(WAIT_S)
+        self.loop.close()
+
+
+def metrics_text(counted: Mapping[str, int]) -> str:
+    """Return numbers as Prometheus reads them, without its library."""
+    return "".join(f"stemrack_control_{name} {n:g}\n" for name, n in sorted(counted.items()))
+
+
+@contextmanager
+def start_server(
+    node: Any = None,
+    *,
+    pages: Mapping[str, Page] = INDEX,
+    metrics: Callable[[Mapping[str, int]], str] = metrics_text,
+    **settings: Any,
+) -> Iterator[RunningServer]:
+    """Give a running server on a free port; settings: fields of `ServerSettings`."""
+    running = RunningServer(
+        node if node is not None else FakeNode(), ServerSettings(**{"port": 0, **settings}), pages, metrics
+    )
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+class Clock:
+    """A time that moves only when a test says so."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def pass_s(self, duration_s: float) -> float:
+        """Return the time after some more of it."""
+        assert duration_s >= 0
+        assert math.isfinite(duration_s)
+        self.now_s += duration_s
+        return self.now_s
