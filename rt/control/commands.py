@@ -83,7 +83,7 @@ class Commands:
         if isinstance(request, Describe):
             answer(Described(id=request.id, parameters=tuple(p.info for p in self.table)))
             return
-        _require("operator", client, "")
+        _require("operator", client, getattr(request, "path", ""))
         if isinstance(request, Set) and request.path in self.table:
             parameter = self.table[request.path]
             if parameter.path not in _MIXER_PATHS and parameter.role is not None:

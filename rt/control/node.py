@@ -134,10 +134,8 @@ class EngineNode:
 
     def _status(self) -> dict[str, Value]:
         engine = self._engine
-        is_running = engine.audio.state == "running"
-        state = ("dry" if engine.counters()["is_dry"] else "wet") if is_running else "stopped"
         return {
-            "engine/state": state,
+            "engine/state": _state_of(engine),
             "engine/latency_ms": self._settings.latency_ms,
             "engine/rate_hz": float(engine.plan.rate_hz) if engine.plan else 0.0,
             "recording/active": engine.is_recording,
@@ -209,6 +207,12 @@ def _parameters(settings: NodeSettings) -> list[Parameter]:
         replace(p, ramp_ms=settings.ramp_ms) if p.ramp_ms is not None else p for p in mixer_parameters(STEMS)
     ]
     return mixer + node_parameters((settings.profile,), settings.inputs, settings.outputs)
+
+
+def _state_of(engine: Engine) -> str:
+    if engine.audio.state == "running":
+        return "dry" if engine.counters()["is_dry"] else "wet"
+    return "waiting" if engine.audio.state in ("waiting", "starting") else "stopped"
 
 
 def _input_of(engine: Engine) -> str:

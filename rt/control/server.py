@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidState
 from websockets.http11 import Request, Response
 
 from ..errors import EngineStateError
@@ -320,7 +320,8 @@ class ControlServer:
         except TimeoutError:
             self.counted["closed_too_slow"] += 1
             session.close_code = CloseCode.TOO_SLOW
-            connection.protocol.send_close(CloseCode.TOO_SLOW, "too slow")
+            with contextlib.suppress(InvalidState):  # the client is closing already
+                connection.protocol.send_close(CloseCode.TOO_SLOW, "too slow")
             connection.transport.abort()
         except ConnectionClosed:
             return

@@ -211,7 +211,13 @@ def node_parameters(
             default="",
             role="admin",
         ),
-        Parameter(path="engine/state", kind="text", doc="wet, dry or stopped.", default="", role=None),
+        Parameter(
+            path="engine/state",
+            kind="text",
+            doc="wet, dry, waiting (for the device) or stopped.",
+            default="",
+            role=None,
+        ),
         Parameter(
             path="engine/latency_ms",
             kind="number",

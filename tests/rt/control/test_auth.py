@@ -196,7 +196,7 @@ EVERYWHERE = Gate.around("0.0.0.0", names=("desk.local",))
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:8137", "127.0.0.1:8137", "127.9.9.9", "[::1]:8137", "desk.local"]
+    "host", ["localhost", "LOCALHOST:8137", "127.0.0.1:8137", "127.9.9.9", "[::1]:80", "desk.local"]
 )
 def test_our_hosts(host):
     assert HERE.lets_host_in(host)
@@ -205,8 +205,9 @@ def test_our_hosts(host):
 
 @pytest.mark.parametrize(
     "host",
-    [None, "", ":8137", "evil.example", "evil.example:8137", "localhost.evil.example", "127.0.0.1.evil.example",
-     "evil.example/localhost", "localhost@evil.example", "[::1", "[evil]", "2130706433x", "desk.local.example"],
+    [None, "", ":8137", "evil.example", "evil.example:8137", "localhost.evil.example",
+     "127.0.0.1.evil.example", "evil.example/localhost", "localhost@evil.example", "[::1", "[evil]",
+     "2130706433x", "desk.local.example"],
 )  # fmt: skip
 def test_names_that_are_not_ours(host):
     """As a page sends them that had its own name point here (DNS rebinding)."""

@@ -129,7 +129,7 @@ def test_a_frame_is_not_given_for_a_later_state():
 def test_kept_frames_are_few():
     board = counted_to(100)
     for revision in range(100):
-        reached, frame = board.frame_since(revision, TEXT)
+        frame = board.frame_since(revision, TEXT)[1]
         assert changes_in(frame)[0].revision == revision + 1
         assert len(board._frames) <= board_module._KEPT_FRAMES
     assert len(board._frames) == board_module._KEPT_FRAMES
