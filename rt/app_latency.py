@@ -60,7 +60,7 @@ def measure_command(
 def bench_command(
     name: Profile = "live",
     runner: Annotated[
-        list[str] | None, Option(help="Runner to measure (repeatable); default onnx-cpu.")
+        list[str] | None, Option(help="Runner to measure (repeatable); default int8-cpu.")
     ] = None,
     seconds: Annotated[float, Option(min=1.0, help="Of music for each runner.")] = 20.0,
     threads: Annotated[int, Option(min=1, help="Threads of the network in ONNX Runtime.")] = 2,
@@ -82,7 +82,7 @@ def bench_command(
     from .screen import job_progress, print_table
     from .separate import load_separator
 
-    names = runner or ["onnx-cpu"]
+    names = runner or ["int8-cpu"]
     separators = {n: load_separator(name, n, None, n_threads=threads) for n in names}
     with job_progress("bench", 2 * seconds * len(names)) as job:
         report = bench(

@@ -186,7 +186,9 @@ def run_command(
     source: Input = None,
     output: Output = None,
     profile: Annotated[str | None, Option("-n", "--profile", help="Profile, by name or .toml.")] = None,
-    runner: Annotated[str | None, Option(help="Engine of the networks: auto, onnx-cpu or torch-cpu.")] = None,
+    runner: Annotated[
+        str | None, Option(help="Engine of the networks: auto, int8-cpu, onnx-cpu or torch-cpu.")
+    ] = None,
     weights: Annotated[str | None, Option(help="Weights in place of the profile's own.")] = None,
     rate_hz: Annotated[int | None, Option("--rate", help="Sample rate; 0: the device's own.")] = None,
     block: Annotated[int | None, Option(help="Samples a block; 0: as the device likes.")] = None,

@@ -28,7 +28,8 @@ Weights = Annotated[
     Path | None, Option("--weights", help="Weights (.safetensors) in place of the profile's own.")
 ]
 RunnerName = Annotated[
-    str, Option("--runner", help="Engine of the networks: auto, onnx-cpu (its choice) or torch-cpu.")
+    str,
+    Option("--runner", help="Engine of the networks: auto, int8-cpu (its choice), onnx-cpu or torch-cpu."),
 ]
 ConfigFile = Annotated[
     Path | None, Option("-c", "--config", help="Settings: a stemrack.toml (see run --print-config).")

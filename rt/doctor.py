@@ -116,7 +116,7 @@ def _runners(config: Config) -> Iterator[Finding]:
         return
     providers = onnxruntime.get_available_providers()
     why = "asked for" if wanted != "auto" else "the CPU's fastest; there is no GPU runner yet"
-    chosen = "onnx-cpu" if wanted == "auto" else wanted
+    chosen = "int8-cpu" if wanted == "auto" else wanted
     yield Finding("runner", "ok", f"{chosen} ({why}); ONNX Runtime offers {', '.join(providers)}")
     gpu = shutil.which("nvidia-smi")
     if gpu:

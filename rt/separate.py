@@ -29,7 +29,7 @@ from .errors import ConfigError
 FFT: Any = np.fft
 """numpy's own, in single precision where it is given that (which its annotations do not know)."""
 
-RUNNERS = ("auto", "onnx-cpu", "torch-cpu")
+RUNNERS = ("auto", "int8-cpu", "onnx-cpu", "torch-cpu")
 PIECE_FRAMES = 64
 """Frames that `run` takes at once: enough for the matrix products to fill a core, 30 MB of buffers."""
 
@@ -159,7 +159,7 @@ def _nobody(stage: str) -> None:
 def load_separator(
     profile: str = "live", runner: str = "auto", weights: Path | None = None, *, n_threads: int = 2
 ) -> Separator:
-    """Return the separator of a profile, its network in the runner asked for (`auto`: ONNX Runtime).
+    """Return the separator of a profile, its network in the runner asked for (`auto`: int8-cpu).
 
     n_threads: of the network in ONNX Runtime, at most one a core.
 
@@ -173,7 +173,13 @@ def load_separator(
         from ..models.runners.torch_cpu import TorchCpuRunner
 
         return Separator(chosen, TorchCpuRunner(load_xumx(chosen, path)))
-    from ..models.runners.onnx_cpu import OnnxCpuRunner, exported
+    from ..models.runners.exported import INT8, ONNX, exported
 
-    graph = exported(profile, path)
-    return Separator(chosen, OnnxCpuRunner(graph, n_threads=min(n_threads, os.cpu_count() or 1)))
+    if runner == "onnx-cpu":
+        from ..models.runners.onnx_cpu import OnnxCpuRunner
+
+        graph = exported(profile, path, ONNX)
+        return Separator(chosen, OnnxCpuRunner(graph, n_threads=min(n_threads, os.cpu_count() or 1)))
+    from ..models.runners.int8_cpu import Int8CpuRunner, load_packed
+
+    return Separator(chosen, Int8CpuRunner(load_packed(exported(profile, path, INT8))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stemrack.rt.control.codec import JSON, Codec, Frame
-from stemrack.rt.control.messages import VERSIONS, Identify, Message, Resume
+from stemrack.rt.control.messages import VERSIONS, Error, ErrorCode, Identify, Message, Resume
 from stemrack.rt.control.protocol import ClientSession, ServerSession
 
 
@@ -74,3 +74,13 @@ def linked(node: Any, client_id: str = "c1", **how: Any) -> Link:
     assert link.server.is_identified
     assert link.client.is_ready
     return link
+
+
+def kinds(messages: list[Message]) -> list[str]:
+    """Return the names of the classes of messages."""
+    return [type(m).__name__ for m in messages]
+
+
+def codes(messages: list[Message]) -> list[ErrorCode]:
+    """Return the codes of the errors among messages."""
+    return [ErrorCode(m.code) for m in messages if isinstance(m, Error)]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
+
 from stemrack.models.stems import STEMS
 from stemrack.rt.control.auth import Tokens
 from stemrack.rt.control.board import HISTORY, Board
+from stemrack.rt.control.codec import ProtocolError
 from stemrack.rt.control.commands import Actions, Commands, Done, Scene, values_of
-from stemrack.rt.control.messages import ClientMessage, Counters, Event, Meters, Value
+from stemrack.rt.control.messages import ClientMessage, Counters, Event, Message, Meters, Value
 from stemrack.rt.control.protocol import Answer, Client
 from stemrack.rt.control.server import ControlServer, Page, ServerSettings
 from stemrack.rt.control.table import Table, mixer_parameters, node_parameters
@@ -23,6 +26,7 @@ from stemrack.rt.params import MixerState
 T = TypeVar("T")
 
 TOKENS = {"viewer": "v" * 32, "operator": "o" * 32, "admin": "a" * 32}
+VIEWER, OPERATOR, ADMIN = (Client("c1", role) for role in TOKENS)
 PROFILES, INPUTS, OUTPUTS = ("live", "studio"), ("in a", "in b"), ("out a", "out b")
 INDEX = {"/index.html": Page("text/html; charset=utf-8", b"<!doctype html><title>mixer</title>")}
 WAIT_S = 30.0
@@ -121,6 +125,28 @@ class FakeNode:
             done(value, "")
 
 
+def ask(node: FakeNode, request: ClientMessage, client: Client = OPERATOR) -> Message:
+    """Return the one answer to a request."""
+    answers: list[Message] = []
+    node.carry_out(request, client, answers.append)
+    assert len(answers) == 1
+    return answers[0]
+
+
+def refused(node: FakeNode, request: ClientMessage, client: Client = OPERATOR) -> ProtocolError:
+    """Return the error of a request that cannot be; nothing has changed and nobody was asked then."""
+
+    def seen() -> tuple[object, ...]:
+        board = node.board
+        return board.revision, dict(board.values), node.mixer, len(node.mixers), len(node.changes)
+
+    before = seen()
+    with pytest.raises(ProtocolError) as caught:
+        node.carry_out(request, client, lambda said: pytest.fail("it was answered"))
+    assert seen() == before
+    return caught.value
+
+
 class RunningServer:
     """A server in a thread of its own, with its event loop; `call` runs a function in that loop."""
 
@@ -146,10 +172,10 @@ class RunningServer:
         return f"http{self.url[2:]}"
 
     @property
-    def counted(self) -> dict[str, int]:
+    def counted(self) -> Counter[str]:
         """What the server counted up to now."""
         assert self.server is not None
-        return dict(self.server.counted)
+        return Counter(self.server.counted)
 
     def call(self, function: Callable[[], T]) -> T:
         """Return what a function gives in the loop's thread: changes of the board belong there."""
@@ -214,17 +240,3 @@ def start_server(
         yield running
     finally:
         running.close()
-
-
-class Clock:
-    """A time that moves only when a test says so."""
-
-    def __init__(self, now_s: float = 0.0) -> None:
-        self.now_s = now_s
-
-    def pass_s(self, duration_s: float) -> float:
-        """Return the time after some more of it."""
-        assert duration_s >= 0
-        assert math.isfinite(duration_s)
-        self.now_s += duration_s
-        return self.now_s

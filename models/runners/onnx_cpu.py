@@ -1,15 +1,7 @@
-"""ONNX Runtime on the CPU: the default where there is no GPU; never imports torch.
-
-The step graph is exported once per content (weights, profile, exporter), by another process, and kept in
-the user's cache.
-"""
+"""ONNX Runtime on the CPU, in float32; never imports torch. Its graph comes from `exported`."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -19,41 +11,9 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf
 
 from ..errors import ModelError
-from ..profiles import profile_text
 
 INPUTS = ("features", "hidden", "cell")
 OUTPUTS = ("masks", "next_hidden", "next_cell")
-GRAPH_VERSION = "2"
-"""Part of the cache key: raise it when the exported graph changes for the same weights."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of exported graphs (below XDG_CACHE_HOME or ~/.cache)."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "stemrack" / "onnx"
-
-
-def exported(profile: str, weights: Path) -> Path:
-    """Return the path of the graph for a profile's network and a weights file, exported if it is not cached.
-
-    The export runs in a process of its own.  Raises: ModelError with what it said when it fails.
-    """
-    described = weights.read_bytes() + profile_text(profile).encode() + GRAPH_VERSION.encode()
-    key = hashlib.sha256(described).hexdigest()[:24]
-    path = cache_folder() / f"{key}.onnx"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{key}.{os.getpid()}.unfinished")
-        module = f"{__package__}.onnx_export"
-        command = [sys.executable, "-m", module, profile, str(weights), str(unfinished)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or not unfinished.is_file():
-            said = done.stderr.strip().splitlines() or ["nothing"]
-            raise ModelError(f"the export of {weights.name} to ONNX failed, saying: {said[-1]}")
-        os.replace(unfinished, path)
-    return path
-
-
 KEPT_SIZES = 4
 """Numbers of frames that stay bound per state."""
 

@@ -164,8 +164,7 @@ class Commands:
 
     def _change_structure(self, parameter: Parameter, request: Set, client: Client, answer: Answer) -> None:
         path = parameter.path
-        if parameter.role is not None:
-            _require(parameter.role, client, path)
+        _require(parameter.role or "admin", client, path)
         _check_ramp(parameter, request.ramp_ms)
         value = parameter.checked(request.value)
         if path in self._changing:

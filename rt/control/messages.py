@@ -35,42 +35,60 @@ class ErrorCode(IntEnum):
     MALFORMED = 100
     """Not JSON (or MessagePack), or no object with a `type`."""
     UNKNOWN_TYPE = 101
+    """There is no message of that `type` from this side."""
     WRONG_FIELD = 102
     """A field is missing, unknown, of the wrong type or out of its limits; `path` names it."""
     WRONG_ENCODING = 103
     """A text frame where MessagePack was agreed, or a binary one where JSON was."""
     NOT_IDENTIFIED = 200
+    """Something else came before `identify`."""
     WRONG_TOKEN = 201
+    """The token is nobody's; the connection is closed."""
     NO_COMMON_VERSION = 202
+    """The versions of both sides do not meet; the connection is closed."""
     NOT_ALLOWED = 203
     """The role of this client may not do that."""
     ALREADY_IDENTIFIED = 204
+    """`identify` came a second time."""
     UNKNOWN_PATH = 300
+    """There is no parameter of that path."""
     WRONG_TYPE = 301
+    """The parameter holds another type of value."""
     OUT_OF_RANGE = 302
+    """The value is outside the parameter's range, or none of its choices."""
     READ_ONLY = 303
+    """The node tells that parameter; nobody sets it."""
     NO_RAMP = 304
     """A ramp was asked for where values change at once."""
     UNKNOWN_SCENE = 305
+    """There is no scene of that name."""
     TOO_MANY_SCENES = 306
+    """No more scenes are kept: delete one first."""
     NOT_NOW = 400
     """The node cannot do that in its present state."""
     FAILED = 401
     """The node tried, and says why it did not work."""
     TOO_MANY_REQUESTS = 500
+    """The request came too soon and was not carried out."""
 
 
 class CloseCode(IntEnum):
     """Why a server closed a connection, beside the codes of RFC 6455."""
 
     NOT_IDENTIFIED_IN_TIME = 4001
+    """`identify` did not come in time."""
     TOO_MANY_ERRORS = 4002
+    """Too many bad frames came in a row."""
     NO_COMMON_VERSION = 4003
+    """The versions of both sides do not meet; do not try again."""
     WRONG_TOKEN = 4004
+    """The token is nobody's; do not try again with it."""
     TOO_SLOW = 4005
     """The client did not read for so long that changes of state would have been lost."""
     TOO_MANY_CLIENTS = 4006
+    """The node serves no more clients; try again later."""
     TOO_MANY_REQUESTS = 4008
+    """The client went on although its requests were refused."""
     STOPPING = 4010
     """The node stops; a client may try again later."""
 
@@ -101,6 +119,7 @@ class Subscriptions(_Typed, forbid_unknown_fields=True, kw_only=True):
     meters_hz: Rate = 0.0
     counters_hz: Rate = 0.0
     events: bool = False
+    """Whether events are sent."""
 
 
 class Resume(_Typed, forbid_unknown_fields=True, kw_only=True):
@@ -109,6 +128,7 @@ class Resume(_Typed, forbid_unknown_fields=True, kw_only=True):
     epoch: str
     """Of the server's snapshot or hello; another one means another life of the node."""
     revision: int
+    """The last one that the client has followed."""
 
 
 # -- from a client -------------------------------------------------------------------------------------------
@@ -122,8 +142,11 @@ class Identify(FromClient, tag="identify", kw_only=True):
     client: Annotated[str, Meta(max_length=64)] = ""
     """Its name, shown to people."""
     token: Annotated[str, Meta(max_length=256)] = ""
+    """One of the node's tokens; it gives the role."""
     subscribe: Subscriptions = Subscriptions()
+    """What it wants beside the state."""
     resume: Resume | None = None
+    """What it knows from an earlier connection."""
 
 
 class Get(FromClient, tag="get", kw_only=True):
@@ -140,6 +163,7 @@ class Set(FromClient, tag="set", kw_only=True):
     id: Id = 0
     path: Path
     value: Value
+    """Of the parameter's type and in its range, as `describe` tells them."""
     ramp_ms: RampMs | None = None
 
 
@@ -149,6 +173,7 @@ class Adjust(FromClient, tag="adjust", kw_only=True):
     id: Id = 0
     path: Path
     by: float
+    """The difference, in the parameter's unit."""
     ramp_ms: RampMs | None = None
 
 
@@ -158,7 +183,7 @@ class RecallScene(FromClient, tag="recall_scene", kw_only=True):
     id: Id = 0
     name: SceneName
     fade_ms: RampMs = 0.0
-    """0: each parameter's own ramp."""
+    """Length of the fade in ms, 0 to 60000; 0: each parameter's own ramp."""
     stems: tuple[str, ...] = ()
     """Only these stems, and nothing of the master; empty: all that the scene holds."""
 
@@ -168,6 +193,7 @@ class Batch(FromClient, tag="batch", kw_only=True):
 
     id: Id
     requests: Annotated[tuple[Set | Adjust | RecallScene, ...], Meta(min_length=1, max_length=256)]
+    """In their order; their own ids do not matter."""
 
 
 class StoreScene(FromClient, tag="store_scene", kw_only=True):
@@ -191,6 +217,7 @@ class Subscribe(FromClient, tag="subscribe", kw_only=True):
 
     id: Id
     subscribe: Subscriptions
+    """All that it wants from now on."""
 
 
 class Describe(FromClient, tag="describe", kw_only=True):
@@ -228,6 +255,7 @@ class Hello(Message, tag="hello", kw_only=True):
     server: str
     """Name and version."""
     versions: tuple[int, int]
+    """Oldest and newest version the server speaks."""
     epoch: str
     """Of this life of the node."""
     token: bool
@@ -238,27 +266,33 @@ class Welcome(Message, tag="welcome", kw_only=True):
     """The answer to `identify`. A snapshot or the missed deltas follow."""
 
     version: int
+    """The one that is used."""
     client_id: str
     """Origin of this client's changes."""
     role: str
     """viewer, operator or admin."""
     revision: int
+    """Of the state now; who has followed so far is up to date."""
     resumed: bool
-    """Whether deltas follow; else a snapshot does."""
+    """Whether only the missed deltas follow; else a snapshot does."""
 
 
 class Snapshot(Message, tag="snapshot", kw_only=True):
     """The whole state at a revision."""
 
     epoch: str
+    """Of this life of the node: to be given with `resume`."""
     revision: int
+    """Of the state that is told."""
     values: dict[str, Value]
+    """All values by path."""
 
 
 class Delta(_Typed, kw_only=True):
     """One change of the state: what belongs to one revision belongs together."""
 
     revision: int
+    """One more than that of the change before."""
     origin: str
     """client_id of whoever changed it; midi, node or config else."""
     values: dict[str, Value]
@@ -271,12 +305,14 @@ class Deltas(Message, tag="deltas", kw_only=True):
     """Changes in order, without a gap; several may be packed into one frame."""
 
     changes: tuple[Delta, ...]
+    """The oldest first."""
 
 
 class Reply(Message, tag="reply", kw_only=True):
     """A request was carried out."""
 
     id: int
+    """Of the request."""
     revision: int
     """Of the state after it."""
     values: dict[str, Value] = field(default_factory=dict)
@@ -289,7 +325,9 @@ class Error(Message, tag="error", kw_only=True):
     id: int | None = None
     """Of the request, where it could be read."""
     code: int
+    """One of the error codes."""
     name: str
+    """The name of the code."""
     path: str = ""
     """The field or parameter that is wrong."""
     message: str
@@ -300,16 +338,23 @@ class ParameterInfo(_Typed, kw_only=True):
     """What is known about a parameter: enough to draw and to check it."""
 
     path: str
+    """Its name."""
     kind: str
     """number, switch, choice or text."""
     doc: str
+    """For people: what it does."""
     unit: str = ""
+    """As dB or ms; empty: it has none."""
     lowest: float | None = None
+    """The least value of a number; none: there is no least one."""
     highest: float | None = None
+    """The largest value of a number; none: there is no largest one."""
     step: float | None = None
     """A useful step for keys and wheels."""
     default: Value = None
+    """Its value before anything was set."""
     choices: tuple[str, ...] = ()
+    """The values that a choice may have."""
     ramp_ms: float | None = None
     """Its own ramp; none: it changes at once."""
     role: str = "operator"
@@ -320,7 +365,9 @@ class Described(Message, tag="described", kw_only=True):
     """The table of parameters."""
 
     id: int
+    """Of the request."""
     parameters: tuple[ParameterInfo, ...]
+    """All of them."""
 
 
 class Meters(Message, tag="meters", kw_only=True):
@@ -336,15 +383,18 @@ class Counters(Message, tag="counters", kw_only=True):
     """Everything that is counted, since the node began."""
 
     values: dict[str, int]
+    """Numbers by name."""
 
 
 class Event(Message, tag="event", kw_only=True):
     """Something happened: xrun, late-hop, fallback, clip, worker-died, device-lost, disk-low ..."""
 
     kind: str
+    """What happened."""
     time_s: float
     """UNIX time."""
     facts: dict[str, Value]
+    """Numbers and texts by name, different for each kind."""
 
 
 ClientMessage = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import socket
 import ssl
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -15,20 +15,28 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed, InvalidState
+from websockets.exceptions import ConnectionClosed, NegotiationError
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
-from ..errors import EngineStateError
+from ..errors import ConfigError, EngineStateError
 from .auth import Gate
 from .codec import MAX_CLIENT_FRAME_BYTES, SUBPROTOCOLS, Codec
-from .messages import CloseCode, Event
+from .messages import CloseCode, Delta, Event
 from .protocol import IDENTIFY_LIMIT_S, Node, ServerSession
+from .site import SECURITY_HEADERS, Answer, Page, Site, plain
 
 PACK_S = 0.01
 """Changes within it travel in one frame: one frame a change to 50 clients kept up with 1060 a second only."""
 SEND_LIMIT_S = 5.0
 """A client that takes nothing for so long is cut off."""
+CLOSE_LIMIT_S = 2.0
+"""A client that does not answer the end of its connection for so long is hung up on."""
 WRITE_LIMIT_BYTES = 32_768
+SEND_BUFFER_BYTES = 65_536
+"""Of the system, for each client: without it megabytes of old levels wait for a client that stalls."""
+TURN_FRAMES = 64
+"""After so many frames of one client it gets its answers, and the others have their turn."""
 MAX_CLIENTS = 64
 MAX_STRANGERS = 128
 """Connections that have not identified, handshakes included; the oldest makes room for the newest."""
@@ -36,22 +44,8 @@ FAILED_TOKEN_DELAYS_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 MAX_DELAYED = 32
 """Wrong tokens that are made to wait at a time; more are turned away at once."""
 OPEN_LIMIT_S = 10.0
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A file of the browser mixer, held in memory: nothing else can be asked for."""
-
-    content_type: str
-    body: bytes
+BROKEN = {1002: "refused_malformed", 1007: "refused_malformed", 1009: "refused_too_big"}
+"""What is counted by the code with which a frame that is none of RFC 6455's ends a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +65,21 @@ class _Peer:
 
     def __init__(self, connection: ServerConnection, session: ServerSession) -> None:
         self.connection, self.session = connection, session
-        self.wake = asyncio.Event()
+        self.wake, self.is_free = asyncio.Event(), asyncio.Event()
+        self.is_free.set()
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it takes one of the places."""
+        is_open = self.connection.state is State.OPEN and self.session.close_code is None
+        return is_open and self.session.is_identified
 
 
 class ControlServer:
     """Speaks the protocol with many clients.  Thread: all of it in one event loop.
 
-    Raises: EngineStateError from `start` if the port is taken.
+    Raises: EngineStateError from `start` if the port is taken; ConfigError if the files for TLS are wrong.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class ControlServer:
         pages: Mapping[str, Page],
         metrics: Callable[[Mapping[str, int]], str],
     ) -> None:
-        self._node, self._settings, self._pages, self._metrics = node, settings, pages, metrics
-        self._etags = {path: f'"{hashlib.sha256(p.body).hexdigest()[:16]}"' for path, p in pages.items()}
+        self._node, self._settings = node, settings
+        self._site = Site(pages, self._count_refusal, lambda: metrics(self._counts))
         self._peers: set[_Peer] = set()
         self._strangers: OrderedDict[ServerConnection, None] = OrderedDict()
         self._n_delayed = 0
@@ -99,25 +100,23 @@ class ControlServer:
         self._flushed_s = 0.0
         self._server: Server | None = None
         self.counted: Counter[str] = Counter()
-        """What was refused, and why; and connections, frames and bytes."""
+        """What was refused, and why; and connections, frames and answers."""
 
     # -- life ---------------------------------------------------------------------------------------------
 
     async def start(self) -> int:
         """Begin to listen; returns the port."""
         settings = self._settings
-        context = None
-        if settings.tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*settings.tls)
+        context = _tls_context(*settings.tls) if settings.tls else None
         try:
             self._server = await serve(
                 self._talk,
                 settings.host,
                 settings.port,
                 ssl=context,
-                subprotocols=SUBPROTOCOLS,  # type: ignore[arg-type]
+                select_subprotocol=self._select_subprotocol,  # type: ignore[arg-type]
                 process_request=self._process_request,
+                process_response=self._process_response,
                 compression=None,  # a frame that inflates a thousandfold cannot be sent
                 max_size=MAX_CLIENT_FRAME_BYTES,
                 max_queue=16,
@@ -127,26 +126,34 @@ class ControlServer:
                 create_connection=self._connection,  # type: ignore[arg-type]
             )
         except OSError as error:
-            said = (
-                f"port {settings.port} of {settings.host} cannot be used ({error.strerror}): choose another"
-            )
-            raise EngineStateError(said) from error
-        self._node.board.on_change.append(lambda delta: self.flush_soon())
+            where = f"port {settings.port} of {settings.host}"
+            raise EngineStateError(f"{where} cannot be used ({error.strerror}): choose another") from error
+        self._node.board.on_change.append(self._changed)
         return next(iter(self._server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
-        """Tell all clients that the node stops, and close."""
-        for peer in list(self._peers):
+        """Tell all clients that the node stops, and close; who does not answer is hung up on."""
+        if self._server is None:
+            return
+        self._node.board.on_change.remove(self._changed)
+        for peer in self._peers:
             peer.session.close_code = peer.session.close_code or CloseCode.STOPPING
             peer.wake.set()
-        if self._server:
-            await asyncio.sleep(PACK_S)
-            self._server.close(code=CloseCode.STOPPING, reason="the node stops")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._server.wait_closed(), 2.0)
+        for connection in [c for c in self._strangers if c.state is State.CONNECTING]:
+            connection.transport.abort()
+        await asyncio.sleep(PACK_S)
+        self._server.close(code=CloseCode.STOPPING, reason="the node stops")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._server.wait_closed(), CLOSE_LIMIT_S)
+        for connection in [*self._strangers, *(p.connection for p in self._peers)]:
+            connection.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
 
     def _connection(self, *args: Any, **kwargs: Any) -> ServerConnection:
-        return _Watched(self._arrived, self._left, *args, **kwargs)
+        connection = _Watched(*args, **kwargs)
+        connection.on_arrival, connection.on_leaving = self._arrived, self._left
+        return connection
 
     def _arrived(self, connection: ServerConnection) -> None:
         """Count a connection from its first byte on, so that half-open handshakes are bounded too."""
@@ -159,6 +166,8 @@ class ControlServer:
 
     def _left(self, connection: ServerConnection) -> None:
         self._strangers.pop(connection, None)
+        if connection.request is None:
+            self.counted["refused_half_open"] += 1
 
     # -- http ---------------------------------------------------------------------------------------------
 
@@ -170,33 +179,34 @@ class ControlServer:
             return self._refuse("host", HTTPStatus.MISDIRECTED_REQUEST, "this host name is not the node's")
         if len(origins) > 1 or not gate.lets_origin_in(origins[0] if origins else None, hosts[0]):
             return self._refuse("origin", HTTPStatus.FORBIDDEN, "pages of other sites may not steer the node")
-        if "upgrade" not in headers.get("Connection", "").lower():
-            return self._page(request)
-        offered = {p.strip() for line in headers.get_all("Sec-WebSocket-Protocol") for p in line.split(",")}
-        if not offered & set(SUBPROTOCOLS):
-            said = f"ask for a subprotocol: {' or '.join(SUBPROTOCOLS)}"
-            return self._refuse("subprotocol", HTTPStatus.BAD_REQUEST, said)
-        return None
+        if "upgrade" in ",".join(headers.get_all("Connection")).lower():
+            return None
+        known = headers.get_all("If-None-Match")
+        return _response(self._site.answer(request.method, request.path, known))
+
+    def _process_response(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        self.counted[f"http_{response.status_code}"] += 1
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers.update(SECURITY_HEADERS)
+
+    def _select_subprotocol(self, connection: ServerConnection, offered: Sequence[str]) -> str:
+        """Return the first of the client's that is known."""
+        for subprotocol in offered:
+            if subprotocol in SUBPROTOCOLS:
+                return subprotocol
+        self.counted["refused_subprotocol"] += 1
+        raise NegotiationError(f"ask for a subprotocol: {' or '.join(SUBPROTOCOLS)}")
 
     def _refuse(self, why: str, status: HTTPStatus, said: str) -> Response:
-        self.counted[f"refused_{why}"] += 1
-        return _response(status, "text/plain; charset=utf-8", f"{said}\n".encode())
+        self._count_refusal(why)
+        return _response(plain(status, said))
 
-    def _page(self, request: Request) -> Response:
-        path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return _response(HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n")
-        if path == "/metrics":
-            text = self._metrics(self.counted | {"clients": len(self._peers)})
-            return _response(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", text.encode())
-        path = "/index.html" if path == "/" else path
-        page = self._pages.get(path)
-        if page is None:
-            return self._refuse("page", HTTPStatus.NOT_FOUND, "there is no such page")
-        extra = {"ETag": self._etags[path], "Cache-Control": "no-cache"}
-        if request.headers.get("If-None-Match") == self._etags[path]:
-            return _response(HTTPStatus.NOT_MODIFIED, page.content_type, b"", extra)
-        return _response(HTTPStatus.OK, page.content_type, page.body, extra)
+    def _count_refusal(self, why: str) -> None:
+        self.counted[f"refused_{why}"] += 1
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {**self.counted, "clients": self._n_clients}
 
     # -- websocket ----------------------------------------------------------------------------------------
 
@@ -207,46 +217,54 @@ class ControlServer:
         session = ServerSession(
             self._node, codec, f"c{self._n_opened}", loop.time(), needs_token=self._settings.needs_token
         )
+        connection.close_timeout = CLOSE_LIMIT_S
         peer = _Peer(connection, session)
         session.wake = self.flush_soon
         self._peers.add(peer)
         sender = asyncio.create_task(self._send(peer))
-        late = loop.call_later(IDENTIFY_LIMIT_S, self._tick, peer)
+        sender.add_done_callback(lambda task: task.cancelled() or connection.transport.abort())
+        late = loop.call_later(IDENTIFY_LIMIT_S + PACK_S, self._tick, peer)
+        n_taken = 0
         try:
             async for frame in connection:
                 self.counted["frames_in"] += 1
-                await self._take_frame(peer, frame)
+                self._take_frame(peer, frame)
+                n_taken += 1
+                if n_taken % TURN_FRAMES == 0:
+                    peer.wake.set()
+                    await asyncio.sleep(0)
+                await peer.is_free.wait()  # who does not take answers is not listened to
         except ConnectionClosed as closed:
-            self.counted["closed_oddly"] += 1
-            if closed.sent and closed.sent.code == 1009:
-                self.counted["refused_too_big"] += 1
+            if session.close_code is None:
+                word = None if closed.rcvd_then_sent else closed.sent
+                self.counted[BROKEN.get(word.code if word else 0, "closed_oddly")] += 1
         finally:
             late.cancel()
             sender.cancel()
-            self._peers.discard(peer)
-            self._left(connection)
             if peer.timer:
                 peer.timer.cancel()
+            self._peers.discard(peer)
+            self._left(connection)
+            self._node.forget(session.client.client_id)
             with contextlib.suppress(asyncio.CancelledError):
                 await sender
-            self._node.forget(session.client.client_id)
 
-    async def _take_frame(self, peer: _Peer, frame: str | bytes) -> None:
+    def _take_frame(self, peer: _Peer, frame: str | bytes) -> None:
         session, was = peer.session, peer.session.is_identified
         session.receive(frame, asyncio.get_running_loop().time())
-        if session.has_wrong_token:
-            await self._punish(peer)
         if session.is_identified and not was:
-            self._left(peer.connection)
-            n_clients = sum(p.session.is_identified for p in self._peers)
-            if n_clients > self._settings.max_clients:
+            if self._n_clients > self._settings.max_clients:
                 self.counted["refused_too_many"] += 1
-                session.close_code = CloseCode.TOO_MANY_CLIENTS
+                session.close_code = CloseCode.TOO_MANY_CLIENTS  # and stays a stranger until it has gone
+            else:
+                self._left(peer.connection)
             self._set_timer(peer)
         if session.close_code is not None or not was:
             peer.wake.set()
-        else:
-            self.flush_soon()
+
+    @property
+    def _n_clients(self) -> int:
+        return sum(p.is_client for p in self._peers)
 
     async def _punish(self, peer: _Peer) -> None:
         """Let a wrong token wait, longer each time it comes from the same address."""
@@ -264,6 +282,8 @@ class ControlServer:
                 self._n_delayed -= 1
 
     def _tick(self, peer: _Peer) -> None:
+        if peer.session.close_code is not None:
+            return
         peer.session.tick(asyncio.get_running_loop().time())
         if peer.session.close_code is not None:
             self.counted["refused_unidentified"] += 1
@@ -273,6 +293,9 @@ class ControlServer:
         """Send an event to all who want events."""
         for peer in self._peers:
             peer.session.tell(event)
+        self.flush_soon()
+
+    def _changed(self, delta: Delta) -> None:
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -302,59 +325,74 @@ class ControlServer:
         loop, connection, session = asyncio.get_running_loop(), peer.connection, peer.session
         peer.wake.set()  # hello
         try:
-            while True:
+            while session.close_code is None:
                 await peer.wake.wait()
                 peer.wake.clear()
+                if session.has_wrong_token:
+                    await self._punish(peer)
                 frames = session.take(loop.time())
-                async with asyncio.timeout(SEND_LIMIT_S):
-                    for frame in frames:
-                        await connection.send(frame)
+                peer.is_free.clear()
+                try:
+                    async with asyncio.timeout(SEND_LIMIT_S):
+                        for frame in frames:
+                            await connection.send(frame)
+                except TimeoutError:
+                    session.close_code = CloseCode.TOO_SLOW
+                peer.is_free.set()
                 self.counted["frames_out"] += len(frames)
-                if session.close_code is not None:
-                    self.counted[f"closed_{session.close_code.name.lower()}"] += 1
-                    await connection.close(
-                        session.close_code, session.close_code.name.lower().replace("_", " ")
-                    )
-                    return
                 self._set_timer(peer)
-        except TimeoutError:
-            self.counted["closed_too_slow"] += 1
-            session.close_code = CloseCode.TOO_SLOW
-            with contextlib.suppress(InvalidState):  # the client is closing already
-                connection.protocol.send_close(CloseCode.TOO_SLOW, "too slow")
-            connection.transport.abort()
+            word = session.close_code.name.lower()
+            self.counted[f"closed_{word}"] += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_LIMIT_S):  # time to read up to the reason
+                    await connection.close(session.close_code, word.replace("_", " "))
         except ConnectionClosed:
             return
+        finally:
+            peer.is_free.set()
 
 
 class _Watched(ServerConnection):
     """A connection that tells when it comes and goes, also where no handshake ever ends."""
 
-    def __init__(
-        self,
-        on_arrival: Callable[[ServerConnection], None],
-        on_leaving: Callable[[ServerConnection], None],
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._on_arrival, self._on_leaving = on_arrival, on_leaving
+    on_arrival: Callable[[ServerConnection], None]
+    on_leaving: Callable[[ServerConnection], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tell that a connection has come."""
         super().connection_made(transport)
-        self._on_arrival(self)
+        plug = transport.get_extra_info("socket")
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.on_arrival(self)
+
+    def pause_writing(self) -> None:
+        """Stop to read, too: pings are answered at once, and the pongs of a flood would pile up."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on to read, unless frames wait to be taken."""
+        super().resume_writing()
+        if not self.recv_messages.paused:
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell that a connection has gone."""
-        self._on_leaving(self)
+        self.on_leaving(self)
         super().connection_lost(exc)
 
 
-def _response(
-    status: HTTPStatus, content_type: str, body: bytes, extra: Mapping[str, str] | None = None
-) -> Response:
-    headers = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close"})
-    for name, value in {**SECURITY_HEADERS, **(extra or {})}.items():
-        headers[name] = value
-    return Response(status, status.phrase, headers, body)
+def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # a locked key must not ask at the terminal
+    except OSError as error:
+        said = (
+            f"{certificate}, {key}: no certificate and its key without a password ({error.strerror or error})"
+        )
+        raise ConfigError(f"{said}: name others, or none") from error
+    return context
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.status, answer.status.phrase, Headers(answer.headers), answer.body)

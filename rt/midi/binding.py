@@ -6,7 +6,7 @@ Source: MIDI 1.0 Detailed Specification (running status, real-time messages, 14-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -192,7 +192,7 @@ class Binding:
 
     cc7: a controller. cc14: its finer form, whose lower half has number + 32. relative: an endless knob, with
     the encoding of its clicks. note: a button. A switch is turned over by each press (toggle) or is on while
-    the button is down (momentary). lowest and highest: ends of the control's travel, none for the parameter's.
+    the button is down (momentary). lowest and highest: ends of its travel, none for the parameter's.
     """
 
     path: str
@@ -262,3 +262,29 @@ def travel_of(parameter: Parameter, binding: Binding) -> Travel:
     highest = parameter.highest if binding.highest is None else binding.highest
     is_gain = parameter.lowest == SILENT_DB and parameter.highest == GAIN_HIGHEST_DB
     return Travel(lowest, highest, is_gain, parameter.step or (highest - lowest) / TOP7)
+
+
+# -- boxes with two ports ------------------------------------------------------------------------------------
+
+_DIRECTIONS = {"in", "out", "input", "output", "capture", "playback"}
+
+
+def output_of(port: str, outputs: Iterable[str]) -> str | None:
+    """Return which output leads back to the box that an input comes from; None if none of that name is there.
+
+    JACK has no two ports of one name: there names may differ in the words for the direction.
+
+    >>> output_of("system:midi_capture_2", ["system:midi_playback_1", "system:midi_playback_2"])
+    'system:midi_playback_2'
+    """
+    names = list(outputs)
+    for same in (str, stable_name, _words):
+        found = [name for name in names if same(name) == same(port)]
+        if found:
+            return found[0]
+    return None
+
+
+def _words(port: str) -> str:
+    words = re.findall(r"[^\W_]+", port.lower())
+    return " ".join(word for word in words if word not in _DIRECTIONS)

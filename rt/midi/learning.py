@@ -51,7 +51,7 @@ class Learner:
         if self._kind == "relative":
             encoding = _encoding_of(values)
             return self._binding("relative", port, heard, encoding) if encoding else None
-        if travel < LEARN_TRAVEL or (upper in self._uppers and self._kind != "cc7"):
+        if travel < LEARN_TRAVEL or upper in self._uppers:
             return None
         is_upper = key in self._uppers
         if self._kind == "cc14" and not is_upper:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,8 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..control.table import Table
-from ..disk import PartFile, output_error
-from ..errors import ConfigError
+from ..errors import ConfigError, OutputError
 from .binding import Binding, Button, Encoding, Kind, check_binding
 
 _HEAD = """\
@@ -64,16 +65,23 @@ def mapping_text(bindings: Iterable[Binding]) -> str:
 
 
 def save_mapping(path: Path, bindings: Iterable[Binding]) -> None:
-    """Write bindings to a file, which is the old one or the whole new one at any time.  Raises: OutputError."""
-    part = PartFile(path)
+    """Write bindings to a file; whenever it is looked at, it is the old one or the whole new one.
+
+    Raises: OutputError.
+    """
+    draft = path.with_name(f"{path.name}.part")
     try:
-        part.write(mapping_text(bindings).encode())
-        part.sync()
-        if part.error is not None:
-            raise output_error(path, part.error)
-        part.commit()
-    finally:
-        part.discard()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            file.write(mapping_text(bindings).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        said = f"could not be written ({error.strerror}): choose another file as mapping in [midi]"
+        raise OutputError(path, said) from error
 
 
 def _binding(values: Any, where: str, table: Table) -> Binding:
@@ -109,11 +117,8 @@ def _wanted(key: str, value: Any) -> str:
 
 
 def _table(binding: Binding) -> str:
-    rows = [
-        f"{f.name} = {_toml(value)}"
-        for f in fields(binding)
-        if (value := getattr(binding, f.name)) is not None
-    ]
+    held = ((f.name, getattr(binding, f.name), f.default) for f in fields(binding))
+    rows = [f"{name} = {_toml(value)}" for name, value, default in held if value != default]
     return "\n".join(["", "[[control]]", *rows, ""])
 
 

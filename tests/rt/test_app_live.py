@@ -195,7 +195,10 @@ def test_a_device_may_have_a_dot_in_its_name():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"engine.runner": "abacus"}, "[engine] runner = 'abacus': must be one of auto, onnx-cpu, torch-cpu"),
+        (
+            {"engine.runner": "abacus"},
+            "[engine] runner = 'abacus': must be one of auto, int8-cpu, onnx-cpu, torch-cpu",
+        ),
         ({"device.file": "gone.flac"}, "[device] file = 'gone.flac': no such file"),
         ({"device.input": "Scarlett", "device.output": "none"}, "with output none there is no input either"),
         ({"device.input": 3, "device.output": "none"}, "[device] input = 3: with output none"),

@@ -82,7 +82,7 @@ def test_a_missing_package_is_named(quick, monkeypatch):
 @pytest.mark.parametrize(
     ("runner", "state", "said"),
     [
-        ("auto", "ok", "onnx-cpu (the CPU's fastest"),
+        ("auto", "ok", "int8-cpu (the CPU's fastest"),
         ("torch-cpu", "ok", "torch-cpu (asked for)"),
         ("abacus", "fail", "there is no 'abacus'"),
     ],

@@ -19,7 +19,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     return str(toml), weights
 
 
-@pytest.fixture(scope="module", params=["onnx-cpu", "torch-cpu"])
+@pytest.fixture(scope="module", params=["int8-cpu", "onnx-cpu", "torch-cpu"])
 def separator(request: pytest.FixtureRequest, files: tuple[str, Path]) -> Separator:
     return load_separator(files[0], request.param, files[1])
 
@@ -54,6 +54,13 @@ def test_runners_agree(files: tuple[str, Path]):
         for s in (load_separator(files[0], r, files[1]) for r in ("onnx-cpu", "torch-cpu"))
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
+
+
+def test_eight_bits_stay_near_to_float(files: tuple[str, Path]):
+    x = _music(300 * 128)
+    reference, rounded = (load_separator(files[0], r, files[1]) for r in ("onnx-cpu", "int8-cpu"))
+    (a, _), (b, _) = reference.run(x, reference.init_state()), rounded.run(x, rounded.init_state())
+    assert 1e-8 < np.square(a - b).mean() / np.square(a).mean() < 1e-3
 
 
 def test_stems_sum_to_the_delayed_mixture_and_differ(separator: Separator):

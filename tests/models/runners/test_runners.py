@@ -1,5 +1,6 @@
 """Runners: ONNX Runtime agrees with torch, hop by hop and in pieces, and phases keep their turns."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ from small_profile import write_small_profile
 from stemrack.models.bundles import load_xumx
 from stemrack.models.errors import ModelError
 from stemrack.models.layers import Interleaved
+from stemrack.models.runners.exported import INT8, exported
+from stemrack.models.runners.int8_cpu import Int8CpuRunner, load_packed, quantised
+from stemrack.models.runners.int8_export import packed
 from stemrack.models.runners.interleaved import InterleavedRunner
-from stemrack.models.runners.onnx_cpu import OnnxCpuRunner, exported
+from stemrack.models.runners.onnx_cpu import OnnxCpuRunner
+from stemrack.models.runners.step_graph import XumxStep
 from stemrack.models.runners.torch_cpu import TorchCpuRunner
 
 
@@ -62,6 +67,58 @@ def test_onnx_agrees_with_torch_over_many_hops(network, graph):
     assert worst < 2e-6
 
 
+def test_int8_is_the_network_with_rounded_weights(network):
+    """The rounded weights put back into the network give the runner's masks."""
+    step = XumxStep(copy.deepcopy(network))
+    rounded = packed(step)
+    runner = Int8CpuRunner(rounded)
+    with torch.no_grad():
+        for name in ("encode", "cross", "head"):
+            w, scale = getattr(rounded, name), getattr(rounded, f"{name}_scale")
+            getattr(step, f"{name}_weight").copy_(torch.from_numpy(w * scale[..., None, :]))
+        for s, stack in enumerate(step.network.stacks):
+            for layer in range(network.config.n_layers):
+                for ours, theirs in (("inward", "weight_ih"), ("again", "weight_hh")):
+                    w = getattr(rounded, ours)[s, layer] * getattr(rounded, f"{ours}_scale")[s, layer]
+                    stack.get_parameter(f"{theirs}_l{layer}").copy_(torch.from_numpy(w.T.copy()))
+    state, hidden = runner.init_state(), [torch.zeros(step.state_shape), torch.zeros(step.state_shape)]
+    worst = 0.0
+    for k in [1] * 300 + [16, 1]:
+        features = _features(network, k, seed=k)
+        with torch.no_grad():
+            masks, *hidden = step(torch.from_numpy(features), *hidden)
+        worst = max(worst, float(np.abs(runner.step(features, state) - masks.numpy()).max()))
+    assert worst < 5e-6
+
+
+def test_int8_states_are_independent(network):
+    runner = Int8CpuRunner(packed(XumxStep(network)))
+    a, b = runner.init_state(), runner.init_state()
+    first = runner.step(_features(network, 1, 1), a).copy()
+    runner.step(_features(network, 1, 2), a)
+    np.testing.assert_array_equal(runner.step(_features(network, 1, 1), b), first)
+
+
+def test_rounding_is_to_the_nearest_of_255_values():
+    weight = np.random.default_rng(0).standard_normal((3, 50, 20)).astype(np.float32)
+    weight[1, :, 4] = 0.0
+    w, scale = quantised(weight)
+    assert w.dtype == np.int8
+    assert np.abs(w).max(axis=1).tolist() == [[127] * 20, [127] * 4 + [0] + [127] * 15, [127] * 20]
+    assert (np.abs(w * scale[:, None] - weight) <= 0.5001 * scale[:, None]).all()
+
+
+def test_a_packed_file_is_made_once_and_a_broken_one_is_said(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _, toml, weights = files
+    path = exported(str(toml), weights, INT8)
+    assert load_packed(path).inward.dtype == np.int8
+    assert exported(str(toml), weights, INT8) == path
+    path.write_bytes(b"broken")
+    with pytest.raises(ModelError, match="is no packed network: delete it"):
+        load_packed(path)
+
+
 def test_onnx_states_are_independent_and_deterministic(network, graph):
     runner = OnnxCpuRunner(graph)
     a, b = runner.init_state(), runner.init_state()
@@ -101,6 +158,6 @@ def test_what_the_export_says_is_passed_on(files, tmp_path, monkeypatch):
     _, toml, _ = files
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"no tensors")
-    with pytest.raises(ModelError, match=r"export of damaged\.safetensors to ONNX failed.*cannot be read"):
+    with pytest.raises(ModelError, match=r"export of damaged\.safetensors \(onnx\) failed.*cannot be read"):
         exported(str(toml), damaged)
     assert not list((tmp_path / "stemrack" / "onnx").glob("*.onnx"))

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from control_link import Link, linked
+from control_link import Link, codes, kinds, linked
 from control_node import TOKENS, FakeNode
 
 from stemrack.rt.control.codec import JSON, SUBPROTOCOLS, Codec, ProtocolError
@@ -37,14 +37,6 @@ from stemrack.rt.control.protocol import (
 
 TEXT = Codec(JSON)
 VOCALS = "stem/vocals/gain_db"
-
-
-def kinds(messages):
-    return [type(m).__name__ for m in messages]
-
-
-def codes(messages):
-    return [ErrorCode(m.code) for m in messages if isinstance(m, Error)]
 
 
 @pytest.fixture
