@@ -24,6 +24,8 @@ ctl = Typer(
     help="Steer a running node: get, set, watch, scenes, recording, MIDI.\n\n"
     "Exit code: 0 done, 1 the node said no, 2 wrong usage, 3 no connection or a wrong token.",
     no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -102,6 +102,7 @@ class Session(Requests):
         self._settled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._over: SessionError | None = None
+        self._told: SessionError | None = None
         self._n_tries, self._was_ready = 0, False
         self.state = "new"
         """new, connecting, ready, waiting (to try again) or closed."""
@@ -238,7 +239,8 @@ class Session(Requests):
             raise NoConnection(f"{self._where} does not answer: is the address right?") from error
         except (OSError, InvalidHandshake) as error:
             number = getattr(error, "errno", None) or 0
-            why = os.strerror(number) if number > 0 else str(error) or type(error).__name__
+            own = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            why = os.strerror(number) if number > 0 else own
             said = f"no node at {self._where} ({why}): start `stemrack run`, or give its address"
             raise NoConnection(said) from error
 
@@ -282,7 +284,7 @@ class Session(Requests):
 
     def _finish(self, error: SessionError, told: SessionError | None) -> None:
         if self._over is None:
-            self._over, self.trouble = error, str(error)
+            self._over, self._told, self.trouble = error, told, str(error)
             self._fail_requests(error)
             for stream in list(self._streams):
                 stream.end(told)
@@ -382,7 +384,7 @@ class Session(Requests):
         stream: Stream[Any] = Stream(take, begin)
         self._streams.add(stream)
         if self._over is not None:
-            stream.end(None)
+            stream.end(self._told)
         return stream
 
     async def _subscribe_when_ready(self, **wanted: Any) -> None:

@@ -58,10 +58,10 @@ class Stream(Generic[T]):
         return self._waiting.popleft()
 
 
-def whole_state(current: Callable[[], Snapshot], n_waiting: int = WAITING_CHANGES) -> Take:
+def whole_state(current: Callable[[], Snapshot]) -> Take:
     """Return a `Take` of single changes: `Delta`s, and a `Snapshot` where there was a gap.
 
-    A reader that is too slow finds one snapshot in place of more than `n_waiting` changes.
+    A reader that is too slow finds one snapshot in place of more than WAITING_CHANGES changes.
     """
 
     def take(waiting: deque, message: ServerMessage) -> None:
@@ -69,19 +69,19 @@ def whole_state(current: Callable[[], Snapshot], n_waiting: int = WAITING_CHANGE
             waiting.extend(message.changes)
         elif isinstance(message, Snapshot):
             waiting.append(message)
-        if len(waiting) > n_waiting:
+        if len(waiting) > WAITING_CHANGES:
             waiting.clear()
             waiting.append(current())
 
     return take
 
 
-def whole_frames(current: Callable[[], Snapshot], n_waiting: int = WAITING_CHANGES) -> Take:
+def whole_frames(current: Callable[[], Snapshot]) -> Take:
     """Return a `Take` of all messages that answer no request; a slow reader finds a snapshot instead."""
 
     def take(waiting: deque, message: ServerMessage) -> None:
         waiting.append(message)
-        if len(waiting) > n_waiting:
+        if len(waiting) > WAITING_CHANGES:
             waiting.clear()
             waiting.append(current())
 

@@ -201,11 +201,13 @@ def loaded(url: str, token: str, options: LoadOptions, reports: list[LoadReport]
         process.stdin.close()
         time.sleep(CONNECT_S)
         before = resident_mib()
+        is_over = False
         try:
             yield
-        except BaseException:
-            process.kill()
-            raise
+            is_over = True
+        finally:
+            if not is_over:
+                process.kill()
         assert process.stdout is not None
         text = process.stdout.read()
     if process.returncode == 0:

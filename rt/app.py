@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -9,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+from ..clients import cli as clients_cli
 from ..models.errors import ModelError
-from . import app_latency, app_live
+from . import app_control, app_latency, app_live
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -153,6 +155,7 @@ def evaluate_command(
     )
 
 
+clients_cli.add_commands(cli)
 app_live.add_commands(cli)
 app_latency.add_commands(cli)
 train = Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
@@ -244,6 +247,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # ended by a signal: leave through the context managers, so that nothing half-written stays
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        if (sys.argv[1:] if arguments is None else arguments)[:1] in (["ctl"], ["monitor"]):
+            app_control.lend_own_token(os.environ)
         code = cli(arguments, standalone_mode=True) or 0
     except (HostError, ModelError) as error:
         print(f"stemrack: {error}", file=sys.stderr)

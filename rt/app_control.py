@@ -6,12 +6,13 @@ import contextlib
 import importlib.metadata
 import importlib.resources
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .live import Listen, Served
+if TYPE_CHECKING:
+    from .live import Listen, Served
 
 
 def server_settings(config: Any) -> Any:
@@ -63,15 +64,27 @@ def _choices(named: tuple[str, ...], present: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*named, *([present] if present else []))))
 
 
+def lend_own_token(environment: MutableMapping[str, str]) -> None:
+    """Let `ctl` and `monitor` use the token of the node that this user runs here, unless one is given."""
+    from .control.auth import load_tokens, state_folder
+
+    path = state_folder() / "tokens.json"
+    if "STEMRACK_TOKEN" not in environment and "STEMRACK_URL" not in environment and path.exists():
+        environment["STEMRACK_TOKEN"] = load_tokens(path).by_role["admin"]
+
+
 @contextmanager
 def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> Iterator[Served]:
     """Serve the protocol for as long as the context lasts; gives where.
 
     Raises: EngineStateError if the port is taken; ConfigError.
     """
+    from .live import Served
+
     if not config.control.port:
         yield Served()
         return
+    from .control.auth import state_folder
     from .control.node import EngineNode
     from .control.pages import load_pages
     from .control.service import ControlService
@@ -83,6 +96,13 @@ def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> 
     with contextlib.ExitStack() as stack:
         address = service.start()
         stack.callback(service.stop)
+        if config.midi.ports:
+            from .midi.desk import MidiDesk
+
+            mapping = Path(config.midi.mapping) if config.midi.mapping else state_folder() / "midi.toml"
+            desk = MidiDesk(node, config.midi.ports, mapping, config.midi.api)
+            service.post(desk.start)
+            stack.callback(desk.stop)
         listen(node.note)
         token = settings.tokens.by_role.get("operator", "")
         lines = [f"  mixer: {address.url(token)}"]

@@ -198,6 +198,9 @@ def run_command(
     control_log: Annotated[Path | None, Option(help="Write all fader moves to this file.")] = None,
     host: Annotated[str | None, Option(help="Where the mixer listens; 0.0.0.0: all networks.")] = None,
     port: Annotated[int | None, Option(help="Port of mixer and protocol; 0: none.")] = None,
+    midi: Annotated[
+        list[str] | None, Option(help="MIDI ports to listen to, as '*' or 'nanoKONTROL*' (repeatable).")
+    ] = None,
     seconds: Annotated[float | None, Option(min=0.0, help="Stop after this time.")] = None,
     print_config: Annotated[
         bool, Option("--print-config", help="Print all settings as TOML and exit.")
@@ -215,6 +218,7 @@ def run_command(
         "engine.allowance_samples": allowance,
         "control.host": host,
         "control.port": port,
+        "midi.ports": midi or None,
         "recording.folder": None if record is None else str(record),
         "recording.stems": record_stems or None,
     }

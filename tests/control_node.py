@@ -200,7 +200,6 @@ class RunningServer:
             return
         asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(WAIT_S)
         self.server = None
-        self.node.board.on_change.clear()
         if hasattr(self.node, "on_event"):
             self.node.on_event.clear()
 

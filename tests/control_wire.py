@@ -1,16 +1,21 @@
-"""A client made of bare bytes, for what no library would send; and a well-behaved one, to see that all is well."""
+"""A client made of bare bytes, for what no library sends; a well-behaved one, to see that all is well."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
 import os
 import socket
 import ssl
 import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from control_node import TOKENS, RunningServer
+from control_node import TOKENS, RunningServer, start_server
 
 JSON, MSGPACK = "stemrack.v1", "stemrack.v1.msgpack"
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -44,13 +49,12 @@ class Wire:
         self.socket.sendall(data)
 
     def head(self, path: str = "/", method: str = "GET", **headers: Any) -> bytes:
-        """Return the head of a request: Host is right unless given; None leaves it out, a tuple repeats it."""
+        """Return the head of a request. Host is right unless given; None: no such line; a tuple: several."""
         fields = {"Host": f"127.0.0.1:{self.port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
         lines = [f"{method} {path} HTTP/1.1"]
         for name, value in fields.items():
-            lines += [
-                f"{name}: {v}" for v in (value if isinstance(value, tuple) else (value,)) if v is not None
-            ]
+            values = value if isinstance(value, tuple) else (value,)
+            lines += [f"{name}: {v}" for v in values if v is not None]
         return "\r\n".join([*lines, "", ""]).encode()
 
     def upgrade(self, path: str = "/", subprotocol: Any = JSON, **headers: Any) -> bytes:
@@ -66,7 +70,7 @@ class Wire:
         return self.answer()
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of what comes until the server closes; status 0 if nothing comes."""
+        """Return status, headers and body of what comes until the server closes; status 0: nothing came."""
         head, fields = self.answer_head()
         while data := self._receive():
             self._read += data
@@ -189,3 +193,32 @@ def check_serves(running: RunningServer, gain_db: float) -> None:
         deltas = watcher.next_message("deltas")
         assert deltas["changes"][-1]["values"] == {"stem/vocals/gain_db": gain_db}
         assert deltas["changes"][-1]["revision"] == reply["revision"]
+
+
+def eventually(holds: Callable[[], Any], limit_s: float = 5.0) -> bool:
+    """Wait until something holds; gives whether it does."""
+    until_s = time.monotonic() + limit_s
+    while not (held := holds()) and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return bool(held)
+
+
+@contextmanager
+def under_attack(caplog: Any, **settings: Any) -> Iterator[RunningServer]:
+    """Give a server; afterwards it must serve as before, have nobody left, and have logged no trouble."""
+    troubles: list[dict[str, Any]] = []
+    caplog.set_level(logging.INFO)
+    with start_server(**settings) as running:
+        running.loop.set_exception_handler(lambda loop, context: troubles.append(context))
+        check_serves(running, -3.0)
+        yield running
+        check_serves(running, -5.0)
+        inside = running.server
+        assert inside is not None
+        assert eventually(lambda: not inside._peers), "connections are left behind"
+        assert eventually(lambda: not inside._strangers), "strangers are left behind"
+        assert eventually(lambda: running.call(lambda: len(asyncio.all_tasks())) == 1), "tasks are left"
+        assert len(running.node.forgotten) == inside._n_opened
+        assert inside._n_delayed == 0
+    assert not troubles
+    assert not [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "rt", "latency", "clients")
 FILE_LINES, FUNCTION_LINES = 420, 60
-EVERYWHERE = {"numpy", "torch"}
+EVERYWHERE = {"numpy", "torch", "msgspec"}
 """The languages of the project; every other third-party library has one home file per folder."""
 
 

@@ -20,8 +20,9 @@ from ..recording import RecordSettings
 from ..supervisor import Event as EngineEvent
 from .auth import Tokens
 from .board import Board
+from .codec import ProtocolError
 from .commands import SCENE_PATHS, Actions, Commands, Done, Scene, values_of
-from .messages import ClientMessage, Counters, Event, Meters, Value
+from .messages import ClientMessage, Counters, ErrorCode, Event, Meters, Value
 from .protocol import Answer, Client
 from .table import Parameter, Table, mixer_parameters, node_parameters
 
@@ -71,8 +72,9 @@ class EngineNode:
         self.commands = Commands(table, self.board, engine.mixer, self._actions(), scenes)
         self.post: Callable[[Callable[[], None]], None] = lambda call: call()
         self.on_event: list[Callable[[Event], None]] = []
-        self.learn: Callable[[str], None] = lambda path: None
-        self.unlearn: Callable[[str], None] = lambda path: None
+        self.learn: Callable[[str], None] = _no_midi
+        self.unlearn: Callable[[str], None] = _no_midi
+        """Set by whoever looks after the controllers."""
         self._taps: dict[str, MeterTap] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="stemrack-change")
         self._counted = engine.counters()
@@ -117,6 +119,10 @@ class EngineNode:
         """Take an event of the engine, on any thread."""
         facts: dict[str, Value] = {k: _plain(v) for k, v in event.facts.items()}
         self.post(lambda: self._tell(event.kind, facts))
+
+    def say(self, kind: str, facts: dict[str, Value]) -> None:
+        """Tell the clients that something happened, from any thread."""
+        self.post(lambda: self._tell(kind, facts))
 
     def tick(self) -> None:
         """Look at what has changed by itself; called ten times a second in the control loop."""
@@ -189,17 +195,20 @@ class EngineNode:
         return _output_of(self._engine) if path == "device/output" else self._settings.profile
 
     def _keep_scenes(self, scenes: Mapping[str, Scene]) -> None:
-        """Write the scenes on the changes' thread: a slow disk holds nobody up."""
         if (path := self._settings.scene_file) is not None:
             kept = {name: dict(scene) for name, scene in scenes.items()}
-            self._worker.submit(self._write_scenes, path, kept)
+            self.write(lambda: save_scenes(path, kept), path.name)
 
-    def _write_scenes(self, path: Path, scenes: dict[str, Scene]) -> None:
-        try:
-            save_scenes(path, scenes)
-        except OSError as error:
-            said = f"{path.name} cannot be written ({error.strerror})"
-            self.post(lambda: self._tell("scenes-not-kept", {"reason": said}))
+    def write(self, save: Callable[[], None], name: str) -> None:
+        """Write a file on the changes' thread: a slow disk holds nobody up. What goes wrong is an event."""
+
+        def work() -> None:
+            try:
+                save()
+            except (OSError, HostError) as error:
+                self.say("not-kept", {"file": name, "reason": str(error)})
+
+        self._worker.submit(work)
 
 
 def _parameters(settings: NodeSettings) -> list[Parameter]:
@@ -207,6 +216,11 @@ def _parameters(settings: NodeSettings) -> list[Parameter]:
         replace(p, ramp_ms=settings.ramp_ms) if p.ramp_ms is not None else p for p in mixer_parameters(STEMS)
     ]
     return mixer + node_parameters((settings.profile,), settings.inputs, settings.outputs)
+
+
+def _no_midi(path: str) -> None:
+    said = "the node listens to no MIDI ports: start it with --midi '*', or name them in [midi] ports"
+    raise ProtocolError(ErrorCode.NOT_NOW, said, path)
 
 
 def _state_of(engine: Engine) -> str:

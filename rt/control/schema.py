@@ -24,8 +24,8 @@ Json = dict[str, Any]
 def docs_of_fields(name: str) -> dict[str, str]:
     """Return what stands below each field (or member) of a class of `messages`.
 
-    >>> docs_of_fields("Event")
-    {'time_s': 'UNIX time.'}
+    >>> docs_of_fields("Counters")
+    {'values': 'Numbers by name.'}
     """
     (found,) = [
         node

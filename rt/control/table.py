@@ -180,6 +180,7 @@ def node_parameters(
     profiles: tuple[str, ...] = (), inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
 ) -> list[Parameter]:
     """Return the parameters of what the node runs."""
+    moment = "changing it closes the stream for a moment."
     return [
         Parameter(
             path="recording/active",
@@ -187,61 +188,24 @@ def node_parameters(
             doc="Whether a recording is written, into a folder that the configuration names.",
             default=False,
         ),
-        Parameter(
-            path="device/input",
-            kind="choice",
-            doc="Where sound comes from; changing it closes the stream for a moment.",
-            choices=inputs,
-            default="",
-            role="admin",
-        ),
-        Parameter(
-            path="device/output",
-            kind="choice",
-            doc="Where sound goes to; changing it closes the stream for a moment.",
-            choices=outputs,
-            default="",
-            role="admin",
-        ),
-        Parameter(
-            path="engine/profile",
-            kind="choice",
-            doc="What separates.",
-            choices=profiles,
-            default="",
-            role="admin",
-        ),
-        Parameter(
-            path="engine/state",
-            kind="text",
-            doc="wet, dry, waiting (for the device) or stopped.",
-            default="",
-            role=None,
-        ),
-        Parameter(
-            path="engine/latency_ms",
-            kind="number",
-            doc="From input to output, as the budget declares it.",
-            unit="ms",
-            default=0.0,
-            role=None,
-        ),
-        Parameter(
-            path="engine/rate_hz", kind="number", doc="Of the device.", unit="Hz", default=0.0, role=None
-        ),
-        Parameter(path="scenes", kind="text", doc="Names of the scenes, a line each.", default="", role=None),
-        Parameter(
-            path="midi/learning",
-            kind="text",
-            doc="The parameter that waits for a MIDI control to be moved; empty: none.",
-            default="",
-            role=None,
-        ),
-        Parameter(
-            path="midi/ports",
-            kind="text",
-            doc="MIDI ports that are open, a line each.",
-            default="",
-            role=None,
-        ),
+        _choice("device/input", f"Where sound comes from; {moment}", inputs),
+        _choice("device/output", f"Where sound goes to; {moment}", outputs),
+        _choice("engine/profile", "What separates.", profiles),
+        _told("engine/state", "wet, dry, waiting (for the device) or stopped."),
+        _told("engine/latency_ms", "From input to output, as the budget declares it.", "ms"),
+        _told("engine/rate_hz", "Of the device.", "Hz"),
+        _told("scenes", "Names of the scenes, a line each."),
+        _told("midi/learning", "The parameter that waits for a MIDI control to be moved; empty: none."),
+        _told("midi/ports", "MIDI ports that are open, a line each."),
     ]
+
+
+def _choice(path: str, doc: str, choices: tuple[str, ...]) -> Parameter:
+    return Parameter(path=path, kind="choice", doc=doc, choices=choices, default="", role="admin")
+
+
+def _told(path: str, doc: str, unit: str = "") -> Parameter:
+    """Return what only the node sets: a number if it has a unit, text else."""
+    if unit:
+        return Parameter(path=path, kind="number", doc=doc, unit=unit, default=0.0, role=None)
+    return Parameter(path=path, kind="text", doc=doc, default="", role=None)

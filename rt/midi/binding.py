@@ -21,13 +21,15 @@ Button = Literal["toggle", "momentary"]
 
 GAIN_KNOTS = (
     (0.0, SILENT_DB),
-    (0.02, -60.0),
-    (0.25, -24.0),
-    (0.5, -9.0),
+    (0.1, -48.0),
+    (0.3, -24.0),
+    (0.5, -12.0),
+    (0.625, -6.0),
     (0.75, 0.0),
+    (0.875, 6.0),
     (1.0, GAIN_HIGHEST_DB),
 )
-"""Position of a fader and its gain in dB; between them it is linear."""
+"""Position of a fader and its gain in dB; between them it is linear. The page has the same (`law.js`)."""
 GAIN_TICKS = 100
 """Clicks of an endless knob over a fader's travel; 0 dB is one of them."""
 TOP7, TOP14 = 127, 16_383
@@ -46,23 +48,19 @@ def gain_at(position: float) -> float:
     (0.0, -120.0, 12.0)
     """
     at = min(max(position, 0.0), 1.0)
-    for (x0, y0), (x1, y1) in pairwise(GAIN_KNOTS):
-        if at <= x1:
-            return y0 + (y1 - y0) * ((at - x0) / (x1 - x0))
-    return GAIN_HIGHEST_DB
+    (x0, y0), (x1, y1) = next(part for part in pairwise(GAIN_KNOTS) if at <= part[1][0])
+    return y0 + (y1 - y0) * ((at - x0) / (x1 - x0))
 
 
 def position_of(gain_db: float) -> float:
     """Return where a fader with a gain stands, 0 to 1; the inverse of `gain_at`.
 
-    >>> position_of(-9.0), position_of(-200.0)
-    (0.5, 0.0)
+    >>> position_of(0.0), position_of(-200.0)
+    (0.75, 0.0)
     """
     gain_db = min(max(gain_db, SILENT_DB), GAIN_HIGHEST_DB)
-    for (x0, y0), (x1, y1) in pairwise(GAIN_KNOTS):
-        if gain_db <= y1:
-            return x0 + (x1 - x0) * ((gain_db - y0) / (y1 - y0))
-    return 1.0
+    (x0, y0), (x1, y1) = next(part for part in pairwise(GAIN_KNOTS) if gain_db <= part[1][1])
+    return x0 + (x1 - x0) * ((gain_db - y0) / (y1 - y0))
 
 
 @dataclass(frozen=True, slots=True)

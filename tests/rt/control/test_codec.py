@@ -6,7 +6,7 @@ import math
 import msgspec
 import pytest
 from control_frames import CLIENT_TYPES, SERVER_TYPES, client_messages, instances_of, server_messages
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemrack.rt.control.codec import (
@@ -54,6 +54,7 @@ def refused(codec, frame):
 
 @CODECS
 @pytest.mark.parametrize("cls", CLIENT_TYPES)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_each_client_message_comes_back(codec, cls, data):
     message = data.draw(instances_of(cls))
@@ -64,6 +65,7 @@ def test_each_client_message_comes_back(codec, cls, data):
 
 @CODECS
 @pytest.mark.parametrize("cls", SERVER_TYPES)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_each_server_message_comes_back(codec, cls, data):
     message = data.draw(instances_of(cls))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from control_node import ADMIN, OPERATOR, VIEWER, FakeNode, ask, plain_table, refused
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
@@ -47,6 +47,7 @@ def right_values(path):
 
 
 @pytest.mark.parametrize("path", MIXER_PATHS)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_set_is_got_and_heard(path, data):
     node = FakeNode()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from control_node import INPUTS, OUTPUTS, PROFILES, plain_table
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
@@ -63,6 +63,7 @@ def wrong_values(parameter):
 
 
 @ALL
+@settings(max_examples=40)
 @given(data=st.data())
 def test_right_values_pass_unchanged(parameter, data):
     value = data.draw(right_values(parameter))
@@ -71,6 +72,7 @@ def test_right_values_pass_unchanged(parameter, data):
 
 
 @ALL
+@settings(max_examples=40)
 @given(data=st.data())
 def test_wrong_values_are_refused_with_the_path(parameter, data):
     value, code = data.draw(wrong_values(parameter))

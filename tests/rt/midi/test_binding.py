@@ -1,11 +1,14 @@
 """Bytes, laws and limits of a MIDI control."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
-from stemrack.rt.control.table import Table, mixer_parameters, node_parameters
+from stemrack.rt.control.table import SILENT_DB, Table, mixer_parameters, node_parameters
 from stemrack.rt.errors import ConfigError
 from stemrack.rt.midi.binding import (
     GAIN_KNOTS,
@@ -222,3 +225,10 @@ def test_a_control_fits_its_parameter(values, said):
     with pytest.raises(ConfigError) as raised:
         check_binding(Binding(**whole), TABLE)
     assert str(raised.value).startswith(said)
+
+
+def test_the_page_has_the_same_law():
+    source = (Path(__file__).resolve().parents[3] / "clients/web/law.js").read_text(encoding="utf-8")
+    body = re.search(r"FADER_MARKS = \[(.*?)\];", source, re.DOTALL)[1].replace("SILENT_DB", str(SILENT_DB))
+    marks = [tuple(map(float, pair)) for pair in re.findall(r"\[([-\d.]+), ([-\d.]+)\]", body)]
+    assert [(height, gain_db) for gain_db, height in reversed(marks)] == list(GAIN_KNOTS)

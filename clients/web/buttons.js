@@ -1,0 +1,93 @@
+// Switches, choices and texts of parameters.
+
+import { Control } from "./control.js";
+import { element, setAttribute } from "./dom.js";
+
+/** A button that is pressed while its parameter is on. */
+export class Toggle extends Control {
+  constructor(desk, path, value, { text, label, className = "" }) {
+    super(desk, path, value);
+    this.element = element(
+      "button",
+      { type: "button", class: `toggle ${className}`, "aria-label": label, on: { click: () => this._click() } },
+      element("span", { class: "lamp", "aria-hidden": "true" }),
+      text,
+    );
+    this.render();
+  }
+
+  /** Show the value. */
+  render() {
+    setAttribute(this.element, "aria-pressed", this.linked.shown === true);
+    this.element.classList.toggle("busy", this.linked.isWaiting);
+  }
+
+  _click() {
+    if (this.desk.learns(this.path)) return;
+    this.move(!(this.linked.shown === true));
+  }
+}
+
+/** A choice or a text; what was chosen is sent by its own button: moving through a list changes nothing. */
+export class Field extends Control {
+  constructor(desk, info, value, { label }) {
+    super(desk, info.path, value);
+    const id = `field-${info.path.replaceAll("/", "-")}`;
+    this.input = info.kind === "choice" ? choice(id, info.choices ?? []) : entry(id, info);
+    this.isNumber = info.kind === "number";
+    this.button = element(
+      "button",
+      { type: "button", "aria-label": `Set ${label}`, on: { click: () => this._commit() } },
+      "Set",
+    );
+    this.input.addEventListener("input", () => this.render());
+    this.input.addEventListener("keydown", (event) => event.key === "Enter" && this._commit());
+    this.element = element(
+      "div",
+      { class: "field" },
+      element("label", { for: id }, label),
+      element("div", { class: "row" }, this.input, this.button),
+    );
+    this.written = null;
+    this.render();
+  }
+
+  get target() {
+    return this.input;
+  }
+
+  /** Show the value, unless another one is being chosen. */
+  render() {
+    const value = String(this.linked.shown ?? "");
+    if (this.written !== value) {
+      this.written = value;
+      if (this.input.tagName === "SELECT" && ![...this.input.options].some((o) => o.value === value)) {
+        this.input.prepend(element("option", { value }, value || "\u2013"));
+      }
+      this.input.value = value;
+    }
+    const canSet = this.isEnabled && this.input.value !== value && !this.linked.isWaiting;
+    setAttribute(this.button, "aria-disabled", !canSet);
+    this.input.disabled = !this.isEnabled;
+  }
+
+  _commit() {
+    if (!this.isEnabled || this.input.value === this.written) return;
+    const value = this.isNumber ? Number(this.input.value.replace(",", ".")) : this.input.value;
+    if (this.isNumber && !Number.isFinite(value)) {
+      this.desk.complain(new Error(`'${this.input.value}' is no number.`));
+      return;
+    }
+    this.move(value);
+    this.written = null;
+    this.render();
+  }
+}
+
+function choice(id, choices) {
+  return element("select", { id }, ...choices.map((name) => element("option", { value: name }, name)));
+}
+
+function entry(id, info) {
+  return element("input", { id, type: "text", inputmode: info.kind === "number" ? "decimal" : null });
+}
