@@ -168,7 +168,7 @@ class Session(Requests):
                 if isinstance(error, Refused) or not may_retry:
                     self._finish(error, told=error)
                     return
-                self.trouble = str(error)
+                self.state, self.trouble = "waiting", str(error)
             await asyncio.sleep(min(self._n_tries, LONGEST_WAIT_S))
 
     async def _connection(self) -> None:

@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom.js";
 import { clockText, eventText, numberText, rateText } from "./format.js";
-import { healthOf } from "./wellness.js";
+import { healthOf } from "./facts.js";
 
 const EVENTS_KEPT = 20;
 

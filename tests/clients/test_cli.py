@@ -191,7 +191,7 @@ def test_watch_shows_what_is_and_ends_after_its_count(running):
 def test_watch_follows_through_a_restart(running):
     process = start("ctl", "watch", GAIN, "scenes")
     lines = [process.stdout.readline() for _ in range(2)]
-    assert sorted(lines) == [f"0 - {GAIN} = 0\n", "0 - scenes = \n"]
+    assert sorted(lines) == ["0 - scenes = \n", f"0 - {GAIN} = 0\n"]
     running.call(lambda: running.node.board.change({GAIN: -6.0, MUTE: True}, "midi"))
     assert process.stdout.readline() == f"1 midi {GAIN} = -6\n"
     running.call(lambda: running.node.board.change({"scenes": "a\nb"}, "c7"))

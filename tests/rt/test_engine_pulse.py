@@ -76,8 +76,8 @@ def test_two_devices_are_brought_onto_one_clock(monkeypatch, tmp_path):
     assert heard is not None, "Pulse let a stream stand still in each of four takes"
     assert np.abs(heard).max() > 0.1
     # The song, found again: pieces of it correlate with what was heard, at one delay that only creeps.
-    # Short pieces: at the follower's 0.5 % one of 2048 samples stretches by a tenth of a period of 400 Hz, one
-    # of 8192 by nearly half of one (likeness 0.92 on a machine whose streams started far apart).
+    # Short pieces: at the follower's 0.5 % one of 2048 samples stretches by a tenth of a period of 400 Hz,
+    # one of 8192 by nearly half of one (likeness 0.92 on a machine whose streams started far apart).
     found = []
     for k in range(8, 15):
         piece = slice(RATE_HZ * k // 2, RATE_HZ * k // 2 + 2_048)

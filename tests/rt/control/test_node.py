@@ -1,145 +1,30 @@
 """A node with an engine on the virtual clock behind the real port: what is asked is what is heard."""
 
-import asyncio
 import os
 import signal
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from fake_device import delay_for
-from fake_separator import HOP, LATENCY, OneStem
+from live_node import LEVEL, RATE_HZ, calling, heard_gain, node_on, write_steady
 from processes import until
-from websockets.asyncio.client import connect
 
 from stemrack.models.stems import STEMS
-from stemrack.rt.audio import DeviceChoice
-from stemrack.rt.control.auth import Gate, new_tokens
-from stemrack.rt.control.codec import JSON, Codec
-from stemrack.rt.control.messages import (
-    Error,
-    Event,
-    Get,
-    Identify,
-    Meters,
-    RecallScene,
-    Reply,
-    Set,
-    StoreScene,
-    Subscriptions,
-)
+from stemrack.rt.control.messages import Event, Get, Meters, RecallScene, Set, StoreScene
 from stemrack.rt.control.node import EngineNode, NodeSettings, load_scenes, save_scenes
-from stemrack.rt.control.protocol import ClientSession
 from stemrack.rt.control.server import ServerSettings
 from stemrack.rt.control.service import ControlService
-from stemrack.rt.engine import Engine, EngineSettings
 from stemrack.rt.errors import ConfigError, EngineStateError
 from stemrack.rt.recording import RecordSettings
-from stemrack.rt.stream import StreamPlan
-from stemrack.rt.worker import WorkerSettings
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc")
-
-BLOCK = 256
-RATE_HZ = 44_100
-DELAY = delay_for(HOP, LATENCY, (BLOCK,)) + 2 * HOP
-LEVEL = 0.25
 
 
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory):
-    """A file of one value: what is heard of it is the gain."""
-    path = tmp_path_factory.mktemp("song") / "steady.wav"
-    soundfile.write(path, np.full((RATE_HZ * 2, 2), LEVEL), RATE_HZ, subtype="FLOAT")
-    return path
-
-
-class Caller:
-    """A client in the test's own thread: one request at a time."""
-
-    def __init__(self, loop, connection, session):
-        self._loop, self._connection, self.session = loop, connection, session
-        self.heard = []
-
-    def ask(self, kind, **fields):
-        """The reply to a request."""
-        request_id = self.session.request(kind, **fields)
-        return self._run(self._answer(request_id))
-
-    def wait_for(self, kind):
-        """The next message of a kind."""
-        return self._run(self._until(lambda m: isinstance(m, kind)))
-
-    def _run(self, coroutine):
-        return self._loop.run_until_complete(asyncio.wait_for(coroutine, 20.0))
-
-    async def _answer(self, request_id):
-        return await self._until(lambda m: isinstance(m, Reply | Error) and m.id == request_id)
-
-    async def _until(self, fits):
-        while True:
-            for out in self.session.outgoing:
-                await self._connection.send(out)
-            self.session.outgoing.clear()
-            message = self.session.receive(await self._connection.recv())
-            self.heard.append(message)
-            if fits(message):
-                return message
-
-
-@contextmanager
-def calling(address, token, **subscribe):
-    loop = asyncio.new_event_loop()
-    identify = Identify(versions=(1, 1), client="test", token=token, subscribe=Subscriptions(**subscribe))
-    session = ClientSession(Codec(JSON), identify)
-
-    async def open_one():
-        connection = await connect(address.url().replace("http", "ws"), subprotocols=[JSON], compression=None)
-        while not session.is_ready:
-            session.receive(await connection.recv())
-            for out in session.outgoing:
-                await connection.send(out)
-            session.outgoing.clear()
-        return connection
-
-    connection = loop.run_until_complete(asyncio.wait_for(open_one(), 20.0))
-    try:
-        yield Caller(loop, connection, session)
-    finally:
-        loop.run_until_complete(connection.close())
-        loop.close()
-
-
-@contextmanager
-def node_on(steady, folder, **changes):
-    """An engine, its node, and the port it listens on."""
-    settings = EngineSettings(
-        hop=HOP,
-        worker=WorkerSettings(load=OneStem),
-        devices=DeviceChoice(input=None, output=None, block_samples=BLOCK),
-        plan_for=lambda resolved: StreamPlan(rate_hz=RATE_HZ, delay_samples=DELAY, start_ramp_samples=0),
-        input_file=steady,
-    )
-    listeners = []
-    with Engine(settings, lambda event: [tell(event) for tell in listeners]) as engine:
-        engine.start()
-        tokens = new_tokens()
-        shown = {"latency_ms": 37.7, "ramp_ms": 10.0, "profile": "live", "name": "stemrack test"} | changes
-        recording = RecordSettings(folder=folder / "takes", container="wav", subtype="float32")
-        node = EngineNode(
-            engine,
-            NodeSettings(tokens=tokens, recording=recording, scene_file=folder / "scenes.json", **shown),
-        )
-        listeners.append(node.note)
-        service = ControlService(node, ServerSettings(port=0, gate=Gate.around("127.0.0.1")), {})
-        address = service.start()
-        try:
-            yield engine, node, address, tokens
-        finally:
-            service.stop()
+    return write_steady(tmp_path_factory.mktemp("song") / "steady.wav")
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +32,6 @@ def running(steady, tmp_path_factory):
     with node_on(steady, tmp_path_factory.mktemp("node")) as parts:
         until(lambda: not parts[0].counters()["is_dry"])
         yield parts
-
-
-def heard_gain(engine, n=2_048):
-    """The gain of the newest samples, once they are all of one value."""
-
-    def newest():
-        end = engine.record_position
-        return engine.block.record[0, np.arange(end - n, end) % engine.block.record.shape[1]]
-
-    until(lambda: np.ptp(newest()) == 0.0)
-    return float(newest()[-1]) / LEVEL
 
 
 def test_a_fader_moved_over_the_port_is_heard(running):

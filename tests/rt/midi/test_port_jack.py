@@ -9,8 +9,8 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-import rtmidi
-from jack_server import SHARED_MEMORY, JackServer, missing_for_jack, wait_until
+from jack_server import missing_for_jack, wait_until
+from midi_box import Box, midi_server
 
 from stemrack.models.stems import STEMS
 from stemrack.rt.control.board import Board
@@ -32,18 +32,8 @@ MIDI = Client("midi", "operator", "midi")
 
 @pytest.fixture(scope="module")
 def server():
-    before = {key: os.environ.get(key) for key in ("JACK_DEFAULT_SERVER", "JACK_NO_START_SERVER")}
-    with JackServer(realtime=False) as server:
-        os.environ.update({key: server.environment[key] for key in before})
+    with midi_server() as server:
         yield server
-    # of clients that a killed server had, nobody else removes these
-    for path in SHARED_MEMORY.glob(f"jack_sem.*_{server.name}_*"):
-        path.unlink(missing_ok=True)
-    for key, value in before.items():
-        if value is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = value
 
 
 BOX_ALONE = """
@@ -52,33 +42,6 @@ out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name="box out")
 out.open_virtual_port("port")
 sys.stdin.read()
 """
-
-
-class Box:
-    """A controller as JACK shows it: two virtual ports, which may be unplugged."""
-
-    def __init__(self, name="box"):
-        self.name = f"{name} out:port"
-        self._out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name=f"{name} out")
-        self._in = rtmidi.MidiIn(rtmidi.API_UNIX_JACK, name=f"{name} in")
-        self._in.open_virtual_port("port")
-        self._out.open_virtual_port("port")
-        self._got = []
-
-    def send(self, *numbers):
-        self._out.send_message(numbers)
-
-    @property
-    def got(self):
-        """All that it was sent, as hexadecimal text."""
-        while (message := self._in.get_message()) is not None:
-            self._got.append(bytes(message[0]).hex(" "))
-        return self._got
-
-    def unplug(self):
-        for port in (self._out, self._in):
-            port.close_port()
-            port.delete()
 
 
 class Rig:

@@ -1,0 +1,218 @@
+// The browser mixer: one connection, and the controls that follow it.
+
+import { Toggle } from "./buttons.js";
+import { Connection } from "./connection.js";
+import { element, setAttribute, setText } from "./dom.js";
+import { pathName } from "./format.js";
+import { buildEffects, buildSettings } from "./generated.js";
+import { Events, Health } from "./health.js";
+import { Learning } from "./learning.js";
+import { MeterBank } from "./meters.js";
+import { buildMixer } from "./mixer.js";
+import { Scenes } from "./scenes.js";
+import { mayAct, stemsOf } from "./stems.js";
+import { keepToken, takeToken } from "./token.js";
+
+const METERS_HZ = 30;
+const COUNTERS_HZ = 2;
+const COMPLAINT_MS = 8000;
+const STATE_TEXTS = {
+  connecting: "connecting",
+  connected: "connected",
+  waiting: "no connection, trying again",
+  refused: "not let in",
+};
+
+const at = (id) => document.getElementById(id);
+
+/** The page. Controls call `set`, `maySet`, `learns` and `complain`. */
+class Desk {
+  constructor() {
+    this.bank = new MeterBank();
+    this.infos = new Map();
+    this.controls = [];
+    this.mixer = this.health = this.scenes = null;
+    this.counters = {};
+    this.shape = "";
+    this.complaint = null;
+    this.events = new Events(at("events"));
+    this.learning = new Learning(this, at("learning"));
+    at("actions").append(this.learning.button);
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.connection = new Connection(
+      {
+        makeSocket: () => new WebSocket(`${scheme}://${location.host}/`, "stemrack.v1"),
+        timers: { setTimeout: (call, ms) => setTimeout(call, ms), clearTimeout: (id) => clearTimeout(id) },
+        token: takeToken(),
+        client: "browser mixer",
+        subscribe: this._wanted(),
+      },
+      {
+        state: (name, text, code) => this._showState(name, text, code),
+        ready: () => this._begin(),
+        values: (paths) => this._follow(paths),
+        meters: (message) => this.bank.take(message),
+        counters: (message) => this._count(message.values),
+        event: (message) => this.events.add(message),
+      },
+    );
+    this._listen();
+    this.connection.connect();
+  }
+
+  /** The values of the state. */
+  get values() {
+    return this.connection.mirror.values;
+  }
+
+  /** Send a value; returns a promise of the reply. */
+  set(path, value) {
+    return this.connection.request("set", { path, value });
+  }
+
+  /** Ask for anything; returns a promise of the reply. */
+  request(type, fields) {
+    return this.connection.request(type, fields);
+  }
+
+  /** Whether this page may act as a role now. */
+  mayAct(role) {
+    return this.connection.isReady && mayAct(this.connection.role, role);
+  }
+
+  /** Whether this page may set a parameter now. */
+  maySet(path) {
+    return this.mayAct(this.infos.get(path)?.role ?? "operator");
+  }
+
+  /** Whether a touch chose the parameter for MIDI. */
+  learns(path) {
+    return this.learning.takes(path);
+  }
+
+  /** Tell what went wrong, where screen readers hear it. */
+  complain(error) {
+    const where = error.path ? `${this.infos.has(error.path) ? pathName(error.path) : error.path}: ` : "";
+    at("alert").replaceChildren(element("p", {}, `${where}${error.message}`));
+    clearTimeout(this.complaint);
+    this.complaint = setTimeout(() => at("alert").replaceChildren(), COMPLAINT_MS);
+  }
+
+  // -- connection -----------------------------------------------------------------------------------------
+
+  _showState(name, text, code) {
+    document.body.dataset.state = name;
+    const said = STATE_TEXTS[name];
+    setText(at("connection"), text && name === "waiting" ? `${said} (${text.replace(/\.$/, "")})` : said);
+    at("connection").dataset.state = name;
+    document.title = `${said} · stemrack`;
+    at("entry").hidden = name !== "refused";
+    at("entry-form").hidden = code !== 4004;
+    at("entry-text").textContent = text;
+    if (name === "refused" && code === 4004) at("token").focus();
+    if (name !== "connected") this._enable();
+  }
+
+  async _begin() {
+    this.counters = {};
+    try {
+      const { parameters } = await this.connection.request("describe");
+      this.infos = new Map(parameters.map((info) => [info.path, info]));
+    } catch (error) {
+      if (this.connection.isReady) this.complain(error);
+      return;
+    }
+    this._build();
+    this._follow([...this.values.keys()]);
+    this._enable();
+  }
+
+  _build() {
+    const infos = [...this.infos.values()];
+    const shape = JSON.stringify(infos);
+    if (shape === this.shape) return;
+    this.shape = shape;
+    this.mixer = buildMixer(this, this.values, this.infos);
+    at("strips").replaceChildren(...this.mixer.elements);
+    at("strips").style.setProperty("--n", this.mixer.elements.length);
+    this.bank.meters = this.mixer.meters;
+    this.health = new Health(at("health"), this.mixer.input);
+    this.scenes = new Scenes(this, at("scenes"), stemsOf(this.values.keys()));
+    const controls = [...this.mixer.controls];
+    controls.push(...buildEffects(this, at("effects"), this.values, infos));
+    controls.push(...buildSettings(this, at("settings"), this.values, infos));
+    const actions = [this.learning.button];
+    if (this.infos.has("recording/active")) {
+      const record = new Toggle(this, "recording/active", this.values.get("recording/active"), {
+        text: "Record",
+        label: "Record",
+        className: "record",
+      });
+      controls.push(record);
+      actions.unshift(record.element);
+    }
+    at("actions").replaceChildren(...actions);
+    this.controls = controls;
+  }
+
+  _enable() {
+    const role = this.connection.role;
+    at("role").hidden = !(this.connection.isReady && role === "viewer");
+    setText(at("role"), "view only");
+    for (const control of this.controls) control.enable();
+    this.scenes?.enable();
+    this.learning.enable();
+  }
+
+  // -- what the node tells --------------------------------------------------------------------------------
+
+  _follow(paths) {
+    if (!this.mixer) return;
+    const touched = new Set(paths);
+    if (paths.some((path) => path.includes("/effect/") && this.infos.has(path) !== this.values.has(path))) {
+      this._begin();
+      return;
+    }
+    for (const control of this.controls) {
+      if (touched.has(control.path) && this.values.has(control.path)) control.follow(this.values.get(control.path));
+    }
+    this.mixer.follow(this.values);
+    this.scenes.follow(this.values.get("scenes") ?? "");
+    const learning = this.values.get("midi/learning") ?? "";
+    if (learning !== this.learning.path) {
+      this.learning.follow(learning);
+      for (const control of this.controls) control.markLearning(learning);
+    }
+    this.health.show(this.values, this.counters);
+  }
+
+  _count(values) {
+    this.counters = values;
+    this.health?.show(this.values, values);
+  }
+
+  // -- the browser ----------------------------------------------------------------------------------------
+
+  _wanted() {
+    return { meters_hz: document.hidden ? 0 : METERS_HZ, counters_hz: COUNTERS_HZ, events: true };
+  }
+
+  _listen() {
+    document.addEventListener("visibilitychange", () => {
+      this.connection.subscribe(this._wanted());
+      if (!document.hidden) this.connection.hurry();
+    });
+    window.addEventListener("online", () => this.connection.hurry());
+    window.addEventListener("hashchange", () => location.hash && this.connection.retryWith(takeToken()));
+    at("entry-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = at("token").value.trim();
+      at("token").value = "";
+      keepToken(token);
+      this.connection.retryWith(token);
+    });
+    setAttribute(at("strips"), "aria-busy", false);
+  }
+}
+
+new Desk();
