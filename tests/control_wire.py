@@ -25,11 +25,16 @@ LIMIT_S = 15.0
 class Wire:
     """A TCP connection to a server, and the words of RFC 6455 spelled by hand.
 
-    receive_buffer: of the system, in bytes; set before connecting, so that the window stays small.
+    receive_buffer: of the system, in bytes; set before connecting, so that the window stays small;
+    source: one of this machine's own addresses.
     """
 
-    def __init__(self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, port: int, receive_buffer: int = 0, tls: ssl.SSLContext | None = None, source: str = ""
+    ) -> None:
         bare = socket.socket()
+        if source:
+            bare.bind((source, 0))
         if receive_buffer:
             bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         bare.settimeout(LIMIT_S)

@@ -74,7 +74,11 @@ export class Slider extends Control {
 
   _drag(event) {
     const drag = this.drag;
-    if (!drag || event.pointerId !== drag.id || !this.isEnabled) return;
+    if (!drag || event.pointerId !== drag.id) return;
+    if (!this.isEnabled) {
+      this._letGo();
+      return;
+    }
     const at = this._along(event);
     const way = at - drag.at;
     drag.at = at;

@@ -123,7 +123,7 @@ class Desk {
       return;
     }
     this._build();
-    this._follow([...this.values.keys()]);
+    this._show([...this.values.keys()]);
     this._enable();
   }
 
@@ -168,11 +168,13 @@ class Desk {
 
   _follow(paths) {
     if (!this.mixer) return;
+    const isOther = (path) => path.includes("/effect/") && this.infos.has(path) !== this.values.has(path);
+    if (paths.some(isOther)) this._begin(); // an effect came or went: the table is another one
+    else this._show(paths);
+  }
+
+  _show(paths) {
     const touched = new Set(paths);
-    if (paths.some((path) => path.includes("/effect/") && this.infos.has(path) !== this.values.has(path))) {
-      this._begin();
-      return;
-    }
     for (const control of this.controls) {
       if (touched.has(control.path) && this.values.has(control.path)) control.follow(this.values.get(control.path));
     }

@@ -43,6 +43,8 @@ MAX_STRANGERS = 128
 FAILED_TOKEN_DELAYS_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 MAX_DELAYED = 32
 """Wrong tokens that are made to wait at a time; more are turned away at once."""
+MAX_ADDRESSES = 1_000
+"""Of wrong tokens that are remembered; after that all are forgotten."""
 OPEN_LIMIT_S = 10.0
 BROKEN = {1002: "refused_malformed", 1007: "refused_malformed", 1009: "refused_too_big"}
 """What is counted by the code with which a frame that is none of RFC 6455's ends a connection."""
@@ -68,6 +70,7 @@ class _Peer:
         self.wake, self.is_free = asyncio.Event(), asyncio.Event()
         self.is_free.set()
         self.timer: asyncio.TimerHandle | None = None
+        self.delay_s = 0.0
 
     @property
     def is_client(self) -> bool:
@@ -251,7 +254,11 @@ class ControlServer:
 
     def _take_frame(self, peer: _Peer, frame: str | bytes) -> None:
         session, was = peer.session, peer.session.is_identified
+        if session.close_code is not None:
+            return
         session.receive(frame, asyncio.get_running_loop().time())
+        if session.has_wrong_token:
+            self._count_failure(peer)
         if session.is_identified and not was:
             if self._n_clients > self._settings.max_clients:
                 self.counted["refused_too_many"] += 1
@@ -266,18 +273,20 @@ class ControlServer:
     def _n_clients(self) -> int:
         return sum(p.is_client for p in self._peers)
 
-    async def _punish(self, peer: _Peer) -> None:
-        """Let a wrong token wait, longer each time it comes from the same address."""
+    def _count_failure(self, peer: _Peer) -> None:
+        """Choose how long a wrong token waits: longer each time one comes from the same address."""
         self.counted["refused_token"] += 1
         address = str((peer.connection.remote_address or ("",))[0])
-        n = self._failures[address]
+        peer.delay_s = FAILED_TOKEN_DELAYS_S[min(self._failures[address], len(FAILED_TOKEN_DELAYS_S) - 1)]
         self._failures[address] += 1
-        if len(self._failures) > 1_000:
+        if len(self._failures) > MAX_ADDRESSES:
             self._failures.clear()
+
+    async def _delay(self, delay_s: float) -> None:
         if self._n_delayed < MAX_DELAYED:
             self._n_delayed += 1
             try:
-                await asyncio.sleep(FAILED_TOKEN_DELAYS_S[min(n, len(FAILED_TOKEN_DELAYS_S) - 1)])
+                await asyncio.sleep(delay_s)
             finally:
                 self._n_delayed -= 1
 
@@ -328,8 +337,8 @@ class ControlServer:
             while session.close_code is None:
                 await peer.wake.wait()
                 peer.wake.clear()
-                if session.has_wrong_token:
-                    await self._punish(peer)
+                if peer.delay_s:
+                    await self._delay(peer.delay_s)
                 frames = session.take(loop.time())
                 peer.is_free.clear()
                 try:

@@ -144,6 +144,29 @@ def test_wrong_tokens_wait_longer_each_time(caplog):
         assert running.counted["refused_token"] == 5
 
 
+def test_addresses_of_wrong_tokens_are_forgotten_before_they_fill_the_memory(caplog, monkeypatch):
+    monkeypatch.setattr(server, "MAX_ADDRESSES", 3)
+    with under_attack(caplog) as running:
+        for i in range(5):
+            with Wire(running.port, source=f"127.0.0.{i + 2}") as wire:
+                wire.open()
+                wire.identify("wrong")
+                assert wire.close_code() == CloseCode.WRONG_TOKEN
+            assert running.server._failures.total() == (1, 2, 3, 0, 1)[i]
+
+
+def test_who_waits_for_a_wrong_token_is_not_counted_twice(caplog, monkeypatch):
+    """The time to identify ends while the answer waits: the reason stays the token."""
+    monkeypatch.setattr(server, "IDENTIFY_LIMIT_S", 0.2)
+    monkeypatch.setattr(protocol, "IDENTIFY_LIMIT_S", 0.2)
+    monkeypatch.setattr(server, "FAILED_TOKEN_DELAYS_S", (0.5,))
+    with under_attack(caplog) as running, Wire(running.port) as wire:
+        wire.open()
+        wire.identify("wrong")
+        assert wire.close_code() == CloseCode.WRONG_TOKEN
+        assert running.counted["refused_unidentified"] == 0
+
+
 def try_wrong_tokens(running, n):
     """Try wrong tokens without waiting for what the server says to them."""
     for i in range(n):

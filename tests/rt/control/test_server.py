@@ -9,7 +9,7 @@ import time
 
 import pytest
 from control_node import INDEX, TOKENS, FakeNode, start_server
-from control_wire import JSON, MSGPACK, TEXT, Wire, eventually, joined, under_attack
+from control_wire import CLOSE, JSON, MSGPACK, TEXT, Wire, eventually, joined, under_attack
 
 from stemrack.rt.control import server
 from stemrack.rt.control.auth import Gate, Tokens
@@ -192,6 +192,24 @@ def test_the_node_hears_of_who_has_gone():
     with start_server() as running:
         joined(running, subscribe={"meters_hz": 60}).socket.close()
         assert eventually(lambda: running.node.forgotten == ["c1"])
+
+
+def test_ends_are_counted_where_they_are_odd(caplog):
+    """A close with 1000 or 1001 is none; another code, or none at all, is."""
+    with under_attack(caplog) as running:
+        before = running.counted["closed_oddly"]
+        for code in (1000, 1001):
+            with joined(running) as wire:
+                wire.put(wire.frame(code.to_bytes(2, "big"), CLOSE))
+                assert wire.close_code() == code
+        assert eventually(lambda: len(running.node.forgotten) == 4)
+        assert running.counted["closed_oddly"] == before
+        with joined(running) as wire:
+            wire.put(wire.frame((1002).to_bytes(2, "big"), CLOSE))
+            assert wire.close_code() == 1002
+        joined(running).socket.close()
+        assert eventually(lambda: running.counted["closed_oddly"] == before + 2)
+        assert running.counted["refused_malformed"] == 0
 
 
 # -- start, TLS and end -------------------------------------------------------------------------------------

@@ -1,0 +1,429 @@
+"""The browser mixer in a real Chromium, against the real server: moves, company, resuming, access for all."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from control_node import TOKENS, FakeNode, start_server
+
+from stemrack.models.stems import STEMS
+from stemrack.rt.control.messages import Meters
+from stemrack.rt.control.pages import load_pages
+from stemrack.rt.control.table import Parameter, Table
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("there is no chromium", allow_module_level=True)
+
+WEB = Path(__file__).resolve().parents[2] / "clients" / "web"
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
+WAIT_MS = 30_000
+EFFECTS = [
+    Parameter(
+        path="stem/vocals/effect/reverb/wet", kind="number", doc="Share of the reverb.", unit="%",
+        lowest=0.0, highest=100.0, step=1.0, default=0.0,
+    ),
+    Parameter(
+        path="stem/vocals/effect/low_cut/cutoff_hz", kind="number", doc="Corner.", unit="Hz",
+        lowest=20.0, highest=20_000.0, default=100.0,
+    ),
+    Parameter(path="stem/vocals/effect/low_cut/bypass", kind="switch", doc="Whether it is left out.",
+              default=False),
+    Parameter(path="stem/vocals/effect/reverb/room", kind="choice", doc="Which room.",
+              choices=("hall", "plate"), default="hall"),
+]  # fmt: skip
+
+
+class LivelyNode(FakeNode):
+    """A fake node with levels that move, as for a picture."""
+
+    def meters_for(self, client_id):
+        if not self.makes_sound:
+            return None
+        self.position += 1470
+        at = self.position / 44_100
+        levels = {}
+        for i, name in enumerate(("input", "main", *STEMS, "cue")):
+            peak = -9.0 - 2.5 * i + 5.0 * math.sin(7.0 * at + i)
+            levels[name] = (peak, peak - 1.5, peak - 9.0, peak - 10.0)
+        return Meters(position=self.position, levels=levels)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def running():
+    with start_server(LivelyNode(), pages=load_pages(WEB)) as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser, running):
+    """Open the mixer with a role's token; a page whose script fails fails the test."""
+    contexts, troubles = [], []
+
+    def opened(role="operator", viewport=WIDE, is_ready=True, **settings):
+        context = browser.new_context(viewport=viewport, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda said: "Security Policy" in said.text and troubles.append(said.text))
+        page.goto(f"http://localhost:{running.port}/#token={TOKENS.get(role, role)}")
+        if is_ready:
+            page.wait_for_selector("body[data-state=connected] .strip")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not troubles
+
+
+def slider(page, name):
+    return page.get_by_role("slider", name=name, exact=True)
+
+
+def wait_text(page, name, text):
+    """Wait until a slider is read out as a text."""
+    page.wait_for_selector(f'[role=slider][aria-label="{name}"][aria-valuetext="{text}"]')
+
+
+def force(running, **values):
+    """Let the node itself change values, as MIDI does."""
+    told = {path.replace("__", "/"): value for path, value in values.items()}
+    running.call(lambda: running.node.board.change(told, "midi"))
+
+
+def test_shows_the_stems_in_their_order_and_the_state(open_page):
+    page = open_page()
+    names = page.locator(".strip h2").all_inner_texts()
+    assert [n.lower() for n in names] == ["drums", "bass", "other", "vocals", "master", "cue"]
+    assert page.title() == "connected · stemrack"
+    assert page.evaluate("location.href").endswith("/"), "the token is out of the address bar"
+    page.reload()
+    page.wait_for_selector("body[data-state=connected] .strip")
+    colours = page.eval_on_selector_all(".strip", "all => all.map(s => getComputedStyle(s).borderTopColor)")
+    assert colours[:4] == ["rgb(0, 158, 115)", "rgb(213, 94, 0)", "rgb(204, 121, 167)", "rgb(86, 180, 233)"]
+
+
+def test_keys_move_the_fader_of_the_node(open_page, running):
+    page = open_page()
+    slider(page, "vocals fader").focus()
+    for key, text, gain_db in (
+        ("ArrowDown", "-1.0 dB", -1.0),
+        ("Shift+ArrowDown", "-1.1 dB", -1.1),
+        ("PageDown", "-7.1 dB", -7.1),
+        ("End", "12.0 dB", 12.0),
+        ("0", "0.0 dB", 0.0),
+        ("Home", "silent", -math.inf),
+        ("ArrowUp", "-119.0 dB", -119.0),
+    ):
+        page.keyboard.press(key)
+        wait_text(page, "vocals fader", text)
+        reached(page, running, lambda gain_db=gain_db: running.node.mixer.vocals.gain_db == gain_db)
+
+
+def reached(page, running, holds):
+    """Wait until something holds in the node."""
+    for _ in range(WAIT_MS // 20):
+        if running.call(holds):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("it was not reached")
+
+
+def test_a_mouse_moves_the_fader_without_a_jump(open_page, running):
+    page = open_page()
+    box = slider(page, "drums fader").bounding_box()
+    x, top = box["x"] + box["width"] / 2, box["y"] + 10
+    page.mouse.move(x, top)  # far from the thumb
+    page.mouse.down()
+    page.wait_for_timeout(100)
+    assert running.call(lambda: running.node.mixer.drums.gain_db) == 0.0
+    travel = box["height"] - 44
+    page.mouse.move(x, top + travel / 8, steps=5)
+    wait_text(page, "drums fader", "-6.0 dB")
+    page.mouse.up()
+    reached(page, running, lambda: running.node.mixer.drums.gain_db == pytest.approx(-6.0))
+    page.mouse.dblclick(x, top)
+    reached(page, running, lambda: running.node.mixer.drums.gain_db == 0.0)
+    wait_text(page, "drums fader", "0.0 dB")
+
+
+def test_a_held_fader_waits_with_others_moves(open_page, running):
+    page = open_page()
+    box = slider(page, "bass fader").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    force(running, stem__bass__gain_db=-20.0, stem__other__gain_db=-3.0)
+    wait_text(page, "other fader", "-3.0 dB")
+    assert slider(page, "bass fader").get_attribute("aria-valuetext") == "0.0 dB"
+    page.mouse.up()
+    wait_text(page, "bass fader", "-20.0 dB")
+
+
+def test_touch_moves_and_double_tap_resets(open_page, running):
+    page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
+    box = slider(page, "vocals fader").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    hand = page.context.new_cdp_session(page)
+
+    def touch(kind, at_y):
+        points = [] if kind == "touchEnd" else [{"x": x, "y": at_y}]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", y)
+    for part in range(1, 6):
+        touch("touchMove", y + part * (box["height"] - 44) / 40)
+    touch("touchEnd", y)
+    reached(page, running, lambda: running.node.mixer.vocals.gain_db == pytest.approx(-6.0, abs=0.3))
+    assert page.evaluate("scrollY") == 0
+    page.touchscreen.tap(x, y)
+    page.touchscreen.tap(x, y)
+    reached(page, running, lambda: running.node.mixer.vocals.gain_db == 0.0)
+
+
+def test_two_pages_stay_in_step(open_page):
+    one, other = open_page(), open_page(viewport=PHONE)
+    slider(one, "drums fader").press("PageDown")
+    wait_text(other, "drums fader", "-6.0 dB")
+    other.get_by_role("button", name="Solo bass").click()
+    one.wait_for_selector('button[aria-label="Solo bass"][aria-pressed=true]')
+    assert "unheard" in one.locator(".strip.drums").get_attribute("class")
+    slider(other, "other pan").press("Home")
+    wait_text(one, "other pan", "100 % left")
+    other.get_by_role("button", name="Record").click()
+    one.wait_for_selector("button.record[aria-pressed=true]")
+
+
+def test_scenes_are_stored_recalled_in_part_and_deleted(open_page, running):
+    page = open_page()
+    force(running, stem__bass__gain_db=-9.0, stem__drums__gain_db=-9.0)
+    wait_text(page, "bass fader", "-9.0 dB")
+    page.get_by_label("Name").fill("Verse <1>")
+    page.get_by_role("button", name="Store").click()
+    recall = page.get_by_role("button", name="Recall Verse <1>")
+    recall.wait_for()
+    force(running, stem__bass__gain_db=0.0, stem__drums__gain_db=0.0)
+    page.get_by_role("group", name="Only these stems").get_by_role("button", name="bass").click()
+    page.get_by_label("Fade, s").fill("1.5")
+    recall.click()
+    wait_text(page, "bass fader", "-9.0 dB")
+    assert running.node.mixer.bass.ramp_ms == 1500.0
+    assert slider(page, "drums fader").get_attribute("aria-valuetext") == "0.0 dB"
+    page.get_by_role("button", name="Delete Verse <1>").click()
+    page.get_by_role("button", name="Really delete Verse <1>?").click()
+    recall.wait_for(state="detached")
+
+
+def test_a_refusal_is_said_aloud(open_page):
+    page = open_page()
+    page.get_by_label("Name").fill("x" * 64)
+    running_name = page.get_by_role("button", name="Store")
+    running_name.click()
+    page.get_by_role("button", name="Recall x").wait_for()
+    page.get_by_label("Name").fill(" ")
+    running_name.click()
+    alert = page.get_by_role("alert")
+    assert alert.inner_text() == "Give the scene a name first."
+    page.get_by_label("Fade, s").fill("90")
+    page.get_by_role("button", name="Recall x").click()
+    page.wait_for_function("document.querySelector('#alert').textContent.includes('60000 ms')")
+
+
+def test_learning_chooses_a_control_instead_of_moving_it(open_page, running):
+    page = open_page()
+    page.get_by_role("button", name="MIDI learn").click()
+    slider(page, "vocals fader").press("Enter")
+    reached(page, running, lambda: running.node.learned == ["stem/vocals/gain_db"])
+    running.call(lambda: running.node.board.change({"midi/learning": "stem/vocals/gain_db"}, "midi"))
+    page.get_by_text("Move the MIDI control that shall move vocals fader.").wait_for()
+    page.get_by_role("button", name="Forget its MIDI controls").click()
+    page.get_by_role("button", name="Mute bass").click()
+    reached(page, running, lambda: running.node.learned[-1] == "stem/bass/mute")
+    assert running.call(lambda: running.node.mixer.bass.mute) is False
+    assert running.node.unlearned == ["stem/vocals/gain_db"]
+    page.keyboard.press("Escape")
+    reached(page, running, lambda: running.node.learned[-1] == "")
+
+
+def test_effects_are_made_from_the_table(open_page, running):
+    page = open_page(role="admin")
+    assert page.locator("#effects").is_hidden()
+
+    def come():
+        node = running.node
+        node.commands.table = Table([*node.table, *EFFECTS])
+        node.board.change({p.path: p.default for p in EFFECTS}, "node")
+
+    running.call(come)
+    wet = slider(page, "vocals reverb wet")
+    wet.focus()
+    page.keyboard.press("PageUp")
+    wait_text(page, "vocals reverb wet", "10 %")
+    reached(page, running, lambda: running.node.board.values[EFFECTS[0].path] == 10.0)
+    wait_text(page, "vocals low cut cutoff", "100 Hz")
+    page.get_by_role("button", name="vocals low cut bypass").click()
+    reached(page, running, lambda: running.node.board.values[EFFECTS[2].path] is True)
+    page.get_by_label("vocals reverb room", exact=True).select_option("plate")
+    page.get_by_role("button", name="Set vocals reverb room").click()
+    reached(page, running, lambda: running.node.board.values[EFFECTS[3].path] == "plate")
+
+
+def test_a_device_is_set_by_its_own_button(open_page, running):
+    page = open_page(role="admin")
+    page.get_by_label("device output", exact=True).select_option("out b")
+    assert running.node.changes == []
+    page.get_by_role("button", name="Set device output").click()
+    reached(page, running, lambda: running.node.board.values["device/output"] == "out b")
+
+
+def test_a_viewer_sees_all_and_moves_nothing(open_page, running):
+    page = open_page(role="viewer")
+    assert page.locator("#role").inner_text() == "view only"
+    fader = slider(page, "vocals fader")
+    assert fader.get_attribute("aria-disabled") == "true"
+    fader.press("ArrowDown")
+    page.locator('button[aria-label="Mute vocals"]').click()
+    force(running, stem__vocals__gain_db=-4.0)
+    wait_text(page, "vocals fader", "-4.0 dB")
+    assert running.call(lambda: len(running.node.mixers)) == 0
+
+
+def test_an_operator_cannot_set_what_is_the_admins(open_page):
+    page = open_page()
+    assert page.get_by_label("device output", exact=True).is_disabled()
+    assert slider(page, "vocals fader").get_attribute("aria-disabled") == "false"
+
+
+def test_meters_health_and_events(open_page, running):
+    page = open_page()
+    page.wait_for_selector('[role=meter][aria-label="drums level"]:not([aria-valuetext="silent"])')
+    running.node.counts["xruns"] = 7
+    running.call(lambda: running.node.board.change({"engine/state": "wet", "engine/latency_ms": 58.05}, "n"))
+    running.call(lambda: running.node.say("late-hop", n=3, total=9))
+    page.get_by_text("late hop (n 3, total 9)").wait_for()
+    page.wait_for_function("document.querySelector('.facts').innerText.includes('Xruns\\n7')")
+    facts = " ".join(page.locator(".facts").inner_text().split())
+    assert "Sound stems Latency 58 ms" in facts.replace("58.0 ms", "58 ms").replace("58.1 ms", "58 ms")
+    running.node.makes_sound = False
+    page.wait_for_selector('[role=meter][aria-label="drums level"][aria-valuetext="silent"]')
+
+
+def test_resumes_after_a_restart_with_the_same_state(open_page, running):
+    page = open_page()
+    page.evaluate("window.kept = document.querySelector('.strip')")
+    running.stop()
+    page.wait_for_selector("body[data-state=waiting]")
+    assert page.title().startswith("no connection")
+    assert slider(page, "bass fader").get_attribute("aria-disabled") == "true"
+    force(running, stem__bass__gain_db=-5.0)
+    running.start()
+    page.wait_for_selector("body[data-state=connected]")
+    wait_text(page, "bass fader", "-5.0 dB")
+    assert page.evaluate("window.kept.isConnected"), "nothing was built anew"
+    slider(page, "bass fader").press("ArrowUp")
+    reached(page, running, lambda: running.node.mixer.bass.gain_db == -4.0)
+
+
+def test_takes_a_snapshot_of_a_new_life_of_the_node(open_page, running):
+    page = open_page()
+    slider(page, "drums fader").press("PageDown")
+    wait_text(page, "drums fader", "-6.0 dB")
+    running.restart(LivelyNode(epoch="e2"))
+    wait_text(page, "drums fader", "0.0 dB")
+    page.wait_for_selector("body[data-state=connected]")
+    slider(page, "drums fader").press("ArrowUp")
+    reached(page, running, lambda: running.node.mixer.drums.gain_db == 1.0)
+
+
+def test_a_wrong_token_is_asked_for_and_not_tried_again(open_page, running):
+    page = open_page(role="wrong", is_ready=False)
+    page.get_by_role("heading", name="This page is not let in").wait_for()
+    tries = running.counted["connections"]
+    page.wait_for_timeout(2_500)
+    assert running.counted["refused_token"] == 1
+    assert running.counted["connections"] == tries
+    page.get_by_label("Token").fill(TOKENS["operator"])
+    page.get_by_role("button", name="Connect").click()
+    page.wait_for_selector("body[data-state=connected] .strip")
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("role", ["operator", "viewer"])
+def test_axe_finds_nothing(open_page, running, viewport, role):
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    source = next(Path(axe.__file__).parent.rglob("axe.min.js"))
+    dressed(running)
+    page = open_page(role=role, viewport=viewport)
+    page.wait_for_selector(".event")
+    page.evaluate(source.read_text(encoding="utf-8"))
+    found = page.evaluate("""axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa",
+        "best-practice"]}).then(r => r.violations.map(v =>
+        [v.id, v.nodes.map(n => n.html.slice(0, 120) + n.failureSummary)]))""")
+    assert found == []
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0, "the page scrolls sideways"
+    small = page.eval_on_selector_all(
+        "button, [role=slider]",
+        "all => all.filter(e => e.offsetParent && (e.offsetHeight < 44 || e.offsetWidth < 40))"
+        ".map(e => e.outerHTML.slice(0, 90) + e.offsetWidth + 'x' + e.offsetHeight)",
+    )
+    assert small == [], "too small for a finger"
+
+
+def dressed(running):
+    """Let the node look as in the middle of a show."""
+    node = running.node
+    node.counts |= {"xruns": 0, "late_hops": 2, "is_dry": 0, "worker_deaths": 0}
+
+    def dress():
+        node.commands.table = Table([*node.table, *EFFECTS])
+        node.board.change({p.path: p.default for p in EFFECTS}, "node")
+        said = {"engine/state": "wet", "engine/latency_ms": 58.05, "engine/rate_hz": 44100.0}
+        moved = {"stem/drums/gain_db": -3.0, "stem/bass/gain_db": 1.5, "stem/vocals/gain_db": -12.0}
+        placed = {"stem/other/pan": -0.3, "stem/vocals/mute": True, "cue/gain_db": -24.0}
+        scenes = {"scenes": "Intro\nVerse\nA cappella"}
+        node.board.change(said | moved | placed | scenes, "node")
+
+    running.call(dress)
+    node.meet = lambda: node.say("late-hop", n=2, total=2)
+    original = running.server.tell
+    running.call(lambda: node.on_event.clear() or node.on_event.append(original))
+    keep_saying(running)
+
+
+def keep_saying(running):
+    """Tell an event as soon as a client is there to hear it."""
+
+    def say():
+        if running.server is None or len(running.node.on_event) == 0:
+            return
+        running.node.meet()
+        running.loop.call_later(0.5, say)
+
+    running.call(lambda: running.loop.call_later(0.2, say))
+
+
+@pytest.mark.skipif(not os.environ.get("STEMRACK_SCREENSHOTS"), reason="STEMRACK_SCREENSHOTS names no folder")
+@pytest.mark.parametrize(("name", "viewport"), [("mixer", WIDE), ("mixer-phone", PHONE)])
+def test_screenshots(open_page, running, name, viewport):
+    dressed(running)
+    page = open_page(role="admin", viewport=viewport, device_scale_factor=1 if name == "mixer" else 2)
+    page.wait_for_selector(".event")
+    page.wait_for_timeout(1_500)
+    folder = Path(os.environ["STEMRACK_SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=name == "mixer")
+    assert (folder / f"{name}.png").stat().st_size < 200_000
