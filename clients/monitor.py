@@ -104,20 +104,19 @@ class View:
 
 def bar(level_db: float, hold_db: float, width: int) -> Text:
     """Return a meter of `width` columns from LOWEST_DB to full scale, with the hold mark."""
-    text = Text()
     length = (max(level_db, LOWEST_DB) - LOWEST_DB) / -LOWEST_DB * width
     held = min(int((hold_db - LOWEST_DB) / -LOWEST_DB * width), width - 1) if hold_db > LOWEST_DB else -1
+    marks = []
     for column in range(width):
         filled = min(max(length - column, 0.0), 1.0)
-        mark = MARKS[round(filled * (len(MARKS) - 1))]
-        if column == held and filled < 0.5:
-            mark = "│"
-        text.append(mark, _colour(LOWEST_DB * (1.0 - (column + 0.5) / width)))
+        is_mark = column == held and filled < 0.5
+        marks.append("│" if is_mark else MARKS[round(filled * (len(MARKS) - 1))])
+    text, start = Text(), 0
+    for colour, up_to_db in (("green", LOUD_DB), ("yellow", HOT_DB), ("red", 0.0)):
+        end = round((up_to_db - LOWEST_DB) / -LOWEST_DB * width)
+        text.append("".join(marks[start:end]), colour)
+        start = end
     return text
-
-
-def _colour(level_db: float) -> str:
-    return "red" if level_db >= HOT_DB else "yellow" if level_db >= LOUD_DB else "green"
 
 
 def screen(session: Session, view: View, width: int) -> RenderableType:

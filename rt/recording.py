@@ -36,6 +36,9 @@ STOP_LIMIT_S = 10.0
 MIN_FREE_BYTES = 50_000_000
 """Below it a recording stops (as OBS does, obs-studio PR 1924), so that the system has room left."""
 
+LOW_FACTOR = 10
+"""A warning comes at this many times that: at 24 bits with stems and 44.1 kHz, 5 minutes before the end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
@@ -108,6 +111,7 @@ class Recorder:
         self._n_lost = 0
         self._reason = ""
         self._checked_s = 0.0
+        self._told_low = False
 
     @property
     def is_running(self) -> bool:
@@ -224,8 +228,12 @@ class Recorder:
             return
         self._checked_s = time.monotonic()
         folder = next(iter(self._files.values())).path.parent
-        if shutil.disk_usage(folder).free < self._settings.min_free_bytes:
+        free = shutil.disk_usage(folder).free
+        if free < self._settings.min_free_bytes:
             self._reason = "disk nearly full"
+        elif free < LOW_FACTOR * self._settings.min_free_bytes and not self._told_low:
+            self._told_low = True
+            self._on_event("disk-low", {"free_mb": free // 1_000_000})
 
     def _close(self) -> None:
         for file in self._files.values():

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from control_node import TOKENS, FakeNode, start_server
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "rt", "latency", "clients")
@@ -30,9 +31,15 @@ def test_docstring_examples(path):
 
 
 def test_readme_python(monkeypatch):
+    """Where a block names the address of a node, there is one."""
     monkeypatch.chdir(ROOT)
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    node = FakeNode()
+    with start_server(node) as server:
+        address = f"{server.http_url}/#token={TOKENS['operator']}"
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+            block = block.replace("http://127.0.0.1:8137/#token=...", address)
+            exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert node.board.values["stem/vocals/gain_db"] == -6.0
 
 
 def stemrack_lines():

@@ -36,7 +36,7 @@ WRITE_LIMIT_BYTES = 32_768
 SEND_BUFFER_BYTES = 65_536
 """Of the system, for each client: without it megabytes of old levels wait for a client that stalls."""
 TURN_FRAMES = 64
-"""After so many frames of one client it gets its answers, and the others have their turn."""
+"""After so many frames who sent the last gets its answers, and the others have their turn."""
 MAX_CLIENTS = 64
 MAX_STRANGERS = 128
 """Connections that have not identified, handshakes included; the oldest makes room for the newest."""
@@ -93,9 +93,12 @@ class ControlServer:
         metrics: Callable[[Mapping[str, int]], str],
     ) -> None:
         self._node, self._settings = node, settings
-        self._site = Site(pages, self._count_refusal, lambda: metrics(self._counts))
+        self._site = Site(
+            pages, self._count_refusal, lambda: metrics({**self.counted, "clients": self._n_clients})
+        )
         self._peers: set[_Peer] = set()
         self._strangers: OrderedDict[ServerConnection, None] = OrderedDict()
+        self._changed: Callable[[Delta], None] = lambda delta: self.flush_soon()
         self._n_delayed = 0
         self._failures: Counter[str] = Counter()
         self._n_opened = 0
@@ -110,13 +113,12 @@ class ControlServer:
     async def start(self) -> int:
         """Begin to listen; returns the port."""
         settings = self._settings
-        context = _tls_context(*settings.tls) if settings.tls else None
         try:
             self._server = await serve(
                 self._talk,
                 settings.host,
                 settings.port,
-                ssl=context,
+                ssl=_tls_context(*settings.tls) if settings.tls else None,
                 select_subprotocol=self._select_subprotocol,  # type: ignore[arg-type]
                 process_request=self._process_request,
                 process_response=self._process_response,
@@ -207,10 +209,6 @@ class ControlServer:
     def _count_refusal(self, why: str) -> None:
         self.counted[f"refused_{why}"] += 1
 
-    @property
-    def _counts(self) -> dict[str, int]:
-        return {**self.counted, "clients": self._n_clients}
-
     # -- websocket ----------------------------------------------------------------------------------------
 
     async def _talk(self, connection: ServerConnection) -> None:
@@ -227,13 +225,11 @@ class ControlServer:
         sender = asyncio.create_task(self._send(peer))
         sender.add_done_callback(lambda task: task.cancelled() or connection.transport.abort())
         late = loop.call_later(IDENTIFY_LIMIT_S + PACK_S, self._tick, peer)
-        n_taken = 0
         try:
             async for frame in connection:
                 self.counted["frames_in"] += 1
                 self._take_frame(peer, frame)
-                n_taken += 1
-                if n_taken % TURN_FRAMES == 0:
+                if self.counted["frames_in"] % TURN_FRAMES == 0:
                     peer.wake.set()
                     await asyncio.sleep(0)
                 await peer.is_free.wait()  # who does not take answers is not listened to
@@ -291,10 +287,9 @@ class ControlServer:
                 self._n_delayed -= 1
 
     def _tick(self, peer: _Peer) -> None:
-        if peer.session.close_code is not None:
-            return
+        has_ended = peer.session.close_code is not None
         peer.session.tick(asyncio.get_running_loop().time())
-        if peer.session.close_code is not None:
+        if peer.session.close_code is not None and not has_ended:
             self.counted["refused_unidentified"] += 1
             peer.wake.set()
 
@@ -302,9 +297,6 @@ class ControlServer:
         """Send an event to all who want events."""
         for peer in self._peers:
             peer.session.tell(event)
-        self.flush_soon()
-
-    def _changed(self, delta: Delta) -> None:
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -396,9 +388,8 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password="")  # a locked key must not ask at the terminal
     except OSError as error:
-        said = (
-            f"{certificate}, {key}: no certificate and its key without a password ({error.strerror or error})"
-        )
+        reason = error.strerror or error
+        said = f"{certificate}, {key}: no certificate and its key without a password ({reason})"
         raise ConfigError(f"{said}: name others, or none") from error
     return context
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ..errors import EngineStateError
+from ..errors import HostError
 from .auth import is_loopback
 from .metrics import metrics_text
 from .node import EngineNode
@@ -42,7 +42,7 @@ class Address:
 class ControlService:
     """Runs a `ControlServer` for a node.  Thread: its own; `start` and `stop` from any.
 
-    Raises: EngineStateError from `start` if the port is taken.
+    Raises: EngineStateError from `start` if the port is taken; ConfigError if the files for TLS are wrong.
     """
 
     def __init__(self, node: EngineNode, settings: ServerSettings, pages: Mapping[str, Page]) -> None:
@@ -89,7 +89,7 @@ class ControlService:
         self._node.post = self.post
         try:
             port = await self.server.start()
-        except EngineStateError as error:
+        except HostError as error:
             self._started.set_exception(error)
             return
         self._node.on_event.append(self.server.tell)

@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 
@@ -206,6 +207,24 @@ def test_watch_follows_through_a_restart(running):
     said = process.stderr.read()
     process.stderr.close()
     assert (process.returncode, said) == (0, "")
+
+
+def test_watch_counts_changes_too(running):
+    process = start("ctl", "watch", GAIN, "--count", "2", "--json")
+    assert json.loads(process.stdout.readline())["values"] == {GAIN: 0.0}
+    running.call(lambda: running.node.board.change({MUTE: True}, "midi"))
+    running.call(lambda: running.node.board.change({GAIN: -6.0}, "midi"))
+    rest, said = process.communicate(timeout=WAIT_S)
+    assert json.loads(rest) == {"revision": 2, "origin": "midi", "values": {GAIN: -6.0}}
+    assert (process.returncode, said) == (0, "")
+
+
+def test_an_interrupt_ends_it_without_a_traceback(running):
+    process = start("ctl", "watch", GAIN)
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=WAIT_S) == ("", "")
+    assert process.returncode == 130
 
 
 # -- monitor, and how fast help comes ----------------------------------------------------------------------

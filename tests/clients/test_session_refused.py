@@ -153,6 +153,25 @@ def test_a_patient_session_waits_for_the_node():
         asyncio.run(talk())
 
 
+def test_the_nth_try_waits_n_seconds_and_never_more_than_five(monkeypatch):
+    waits_s, sleep = [], asyncio.sleep
+
+    async def no_sleep(delay_s):
+        waits_s.append(delay_s)
+        await sleep(0)
+
+    async def talk():
+        monkeypatch.setattr(asyncio, "sleep", no_sleep)
+        url = f"http://127.0.0.1:{free_port()}"
+        async with asyncio.timeout(LIMIT_S), Session(url, is_patient=True) as session:
+            while len(waits_s) < 7:
+                await sleep(0.01)
+            assert session.state in ("waiting", "connecting")
+
+    asyncio.run(talk())
+    assert waits_s[:7] == [1, 2, 3, 4, 5, 5, 5]
+
+
 def test_a_session_that_shall_not_reconnect_ends_with_its_connection(running):
     async def talk():
         async with Session(running.url, token=TOKENS["viewer"], reconnects=False) as session:

@@ -109,6 +109,22 @@ def test_a_disk_that_fills_up_stops_the_recording_with_a_readable_file(tmp_path,
     assert soundfile.read(report.paths[0])[0].shape[0] == report.n_samples
 
 
+def test_a_disk_that_gets_full_is_told_once(tmp_path, block, monkeypatch):
+    told = []
+    monkeypatch.setattr(recording, "FREE_CHECK_S", 0.0)
+    free = shutil.disk_usage(tmp_path).free
+    settings = RecordSettings(folder=tmp_path, min_free_bytes=free // 3)
+    recorder = Recorder(block, settings, lambda kind, facts: told.append((kind, facts)))
+    recorder.start()
+    until(lambda: len(told) >= 2)
+    put(block, noise(4_000))
+    time.sleep(0.3)
+    assert recorder.is_running
+    assert recorder.stop().reason == "stopped"
+    assert [kind for kind, _ in told] == ["recording-started", "disk-low"]
+    assert told[1][1]["free_mb"] == pytest.approx(free / 1e6, rel=0.1)
+
+
 FLOAT = {"container": "wav", "subtype": "float32"}
 
 

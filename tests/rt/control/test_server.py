@@ -197,6 +197,7 @@ def test_the_node_hears_of_who_has_gone():
 def test_ends_are_counted_where_they_are_odd(caplog):
     """A close with 1000 or 1001 is none; another code, or none at all, is."""
     with under_attack(caplog) as running:
+        assert eventually(lambda: len(running.node.forgotten) == 2)
         before = running.counted["closed_oddly"]
         for code in (1000, 1001):
             with joined(running) as wire:
