@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from ..rt.control.codec import JSON, Codec
@@ -27,7 +26,7 @@ SILENT_AFTER_S = 2.0
 """Without a frame for so long the bars fall to nothing."""
 LOWEST_DB = -60.0
 LOUD_DB, HOT_DB = -18.0, -6.0
-SCREENS_PER_S = 15
+SCREENS_PER_S = 10
 EVENTS_SHOWN = 6
 MARKS = " ▏▎▍▌▋▊▉█"
 
@@ -119,18 +118,18 @@ def bar(level_db: float, hold_db: float, width: int) -> Text:
     return text
 
 
-def screen(session: Session, view: View, width: int) -> RenderableType:
-    """Return all that is shown now."""
-    parts: list[RenderableType] = [_head(session), _meters(session.values, view, max(10, width - 52))]
+def screen(session: Session, view: View, width: int) -> Text:
+    """Return all that is shown now: one text, which costs less to draw than a table."""
+    lines = [_head(session), *_meters(session.values, view, max(10, width - 45))]
     if session.counters:
         shown_first = [n for n, v in session.counters.items() if v] or list(session.counters)
         counted = "  ".join(f"{name} {session.counters[name]}" for name in shown_first)
-        parts.append(Text(counted, "dim"))
+        lines.append(Text(counted, "dim"))
     for event in view.events:
         when = time.strftime("%H:%M:%S", time.localtime(event.time_s))
         facts = " ".join(f"{k}={shown(v)}" for k, v in event.facts.items())
-        parts.append(Text(f"{when} {event.kind} {facts}".rstrip(), "yellow"))
-    return Group(*parts)
+        lines.append(Text(f"{when} {event.kind} {facts}".rstrip(), "yellow"))
+    return Text("\n").join(lines)
 
 
 def _head(session: Session) -> Text:
@@ -153,26 +152,20 @@ def _head(session: Session) -> Text:
     return text
 
 
-def _meters(values: Mapping[str, Value], view: View, width: int) -> Table:
-    table = Table(box=None, padding=(0, 1), show_edge=False, header_style="dim")
-    table.add_column("")
-    table.add_column(f"{LOWEST_DB:g} to 0 dBFS", no_wrap=True)
-    for head in ("peak", "rms", "fader"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("")
+def _meters(values: Mapping[str, Value], view: View, width: int) -> list[Text]:
+    scale = f"{LOWEST_DB:g} to 0 dBFS"
+    lines = [Text(f"{'':8}{scale:{width}}{'peak':>8}{'rms':>8}{'fader':>10}", "dim")]
     stems = list(dict.fromkeys(p.split("/")[1] for p in values if p.startswith("stem/")))
     for name in view.peaks or ["input", "main", *stems, "cue"]:
         peak = view.peaks.get(name) or PeakHold()
-        is_measured = name in view.rms_db
-        table.add_row(
-            name,
-            bar(peak.bar_db, peak.hold_db, width),
-            Text(_db(peak.hold_db), "bold red" if peak.hold_db >= 0.0 else ""),
-            _db(view.rms_db[name]) if is_measured else "",
-            _fader(values, name),
-            _flags(values, name),
-        )
-    return table
+        rms = _db(view.rms_db[name]) if name in view.rms_db else ""
+        line = Text(f"{name[:7]:8}")
+        line.append_text(bar(peak.bar_db, peak.hold_db, width))
+        line.append(f"{_db(peak.hold_db):>8}", "bold red" if peak.hold_db >= 0.0 else "")
+        line.append(f"{rms:>8}{_fader(values, name):>10} ")
+        line.append_text(_flags(values, name))
+        lines.append(line)
+    return lines
 
 
 def _db(level_db: float) -> str:

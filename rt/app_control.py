@@ -8,6 +8,7 @@ import importlib.resources
 import socket
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> 
     if not config.control.port:
         yield Served()
         return
-    from .control.auth import state_folder
+    from .control.auth import own_address, state_folder
     from .control.node import EngineNode
     from .control.pages import load_pages
     from .control.service import ControlService
@@ -106,6 +107,8 @@ def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> 
         listen(node.note)
         token = settings.tokens.by_role.get("operator", "")
         lines = [f"  mixer: {address.url(token)}"]
+        if service.is_open_to_others:
+            lines.append(f"  from other machines: {replace(address, host=own_address()).url(token)}")
         if config.control.token:
             lines.append("  (that address lets people move faders; roles viewer and admin: tokens.json)")
         if config.control.announce and service.is_open_to_others:

@@ -30,10 +30,11 @@ export class Toggle extends Control {
 
 /** A choice or a text; what was chosen is sent by its own button: moving through a list changes nothing. */
 export class Field extends Control {
-  constructor(desk, info, value, { label }) {
+  constructor(desk, info, value, { text, label }) {
     super(desk, info.path, value);
     const id = `field-${info.path.replaceAll("/", "-")}`;
     this.input = info.kind === "choice" ? choice(id, info.choices ?? []) : entry(id, info);
+    this.input.setAttribute("aria-label", label);
     this.isNumber = info.kind === "number";
     this.button = element(
       "button",
@@ -45,7 +46,7 @@ export class Field extends Control {
     this.element = element(
       "div",
       { class: "field" },
-      element("label", { for: id }, label),
+      element("label", { for: id }, text),
       element("div", { class: "row" }, this.input, this.button),
     );
     this.written = null;

@@ -12,7 +12,8 @@ export function buildEffects(desk, section, values, infos) {
   const groups = effectGroups(infos);
   section.hidden = groups.length === 0;
   return groups.flatMap((group) => {
-    const made = group.infos.map((info) => generated(desk, info, values.get(info.path)));
+    const shown = (info) => pathName(info.path.split("/").at(-1));
+    const made = group.infos.map((info) => generated(desk, info, values.get(info.path), shown(info)));
     const rows = made.map(({ row }) => row);
     const box = element("div", { class: "effect", role: "group", "aria-label": group.title });
     box.append(element("h3", {}, group.title), ...rows);
@@ -33,20 +34,20 @@ export function buildSettings(desk, section, values, infos) {
   });
 }
 
-function generated(desk, info, value) {
+function generated(desk, info, value, text = pathName(info.path)) {
   const label = pathName(info.path);
   if (info.kind === "switch") {
-    const control = new Toggle(desk, info.path, value, { text: label, label });
+    const control = new Toggle(desk, info.path, value, { text, label });
     return { control, row: described(element("div", { class: "field" }, control.element), info) };
   }
   const isSlider = info.kind === "number" && Number.isFinite(info.lowest) && Number.isFinite(info.highest);
   if (isSlider) {
     const control = numberSlider(desk, info, value, label);
-    const name = element("span", { "aria-hidden": "true" }, label);
+    const name = element("span", { "aria-hidden": "true" }, text);
     const head = element("div", { class: "head" }, name, control.readout);
     return { control, row: described(element("div", { class: "field" }, head, control.element), info) };
   }
-  const control = new Field(desk, info, value, { label });
+  const control = new Field(desk, info, value, { text, label });
   return { control, row: described(control.element, info) };
 }
 

@@ -34,10 +34,11 @@ export class Health {
 /** The last events, the newest first. */
 export class Events {
   constructor(section) {
-    this.list = element("ol", { class: "event-list", role: "log", "aria-label": "Events", tabindex: "0" });
+    this.list = element("ol", { class: "event-list" });
+    const log = element("div", { class: "event-log", role: "log", "aria-label": "Events", tabindex: "0" }, this.list);
     this.none = element("li", { class: "note" }, "Nothing has happened.");
     this.list.append(this.none);
-    section.replaceChildren(section.querySelector("h2"), this.list);
+    section.replaceChildren(section.querySelector("h2"), log);
   }
 
   /** Put an event on top. */

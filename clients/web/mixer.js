@@ -6,7 +6,7 @@ import { fader, faderScale, numberSlider, pan } from "./fader.js";
 import { Meter } from "./meters.js";
 import { stemsOf } from "./stems.js";
 
-const MASTER_COLOUR = "#e8edf2";
+const MASTER_COLOUR = "#b4bfca";
 const CUE_COLOUR = "#b9a5ff";
 
 /**
@@ -69,7 +69,7 @@ function masterStrip(desk, values, infos) {
 
 function cueStrip(desk, values) {
   const gain = fader(desk, "cue/gain_db", values.get("cue/gain_db"), "cue fader");
-  const below = [element("p", { class: "note" }, "Dry, for headphones")];
+  const below = [element("p", { class: "note" }, "The dry input")];
   return strip({ name: "cue", bus: "cue", colour: CUE_COLOUR, gain, controls: [gain], below });
 }
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from zeroconf import BadTypeInNameException, IPVersion, ServiceInfo, Zeroconf
 
 from ..errors import EngineStateError
+from .auth import own_address
 
 SERVICE = "_stemrack._tcp.local."
 LONGEST_LABEL_BYTES = 63
@@ -46,7 +47,7 @@ def _described(name: str, port: int, *, tls: bool) -> ServiceInfo:
         SERVICE,
         f"{label}.{SERVICE}",
         port=port,
-        addresses=[socket.inet_aton(address) for address in _addresses()],
+        addresses=[socket.inet_aton(own_address())],
         properties={"path": "/", "scheme": "https" if tls else "http", "protocol": "stemrack.v1"},
         server=f"{host}.local.",
     )
@@ -54,13 +55,3 @@ def _described(name: str, port: int, *, tls: bool) -> ServiceInfo:
 
 def _unannounced(error: Exception) -> EngineStateError:
     return EngineStateError(f"the node cannot be announced ({error}): set control.announce to false")
-
-
-def _addresses() -> list[str]:
-    """Return the address by which other machines reach this one; loopback's where there is no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("224.0.0.251", 5353))  # nothing is sent: the system only chooses an address
-        except OSError:
-            return ["127.0.0.1"]
-        return [probe.getsockname()[0]]

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,16 @@ class Gate:
 def is_loopback(bind: str) -> bool:
     """Return whether only this machine reaches an address."""
     return bind == "localhost" or (_is_address(bind) and ipaddress.ip_address(bind).is_loopback)
+
+
+def own_address() -> str:
+    """Return the address by which other machines reach this one; loopback's where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("224.0.0.251", 5353))  # nothing is sent: the system only chooses an address
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
 
 
 def _is_address(name: str) -> bool:

@@ -295,7 +295,7 @@ def test_a_viewer_sees_all_and_moves_nothing(open_page, running):
     fader = slider(page, "vocals fader")
     assert fader.get_attribute("aria-disabled") == "true"
     fader.press("ArrowDown")
-    page.locator('button[aria-label="Mute vocals"]').click()
+    page.locator('button[aria-label="Mute vocals"]').click(force=True)  # aria-disabled: not waited for
     force(running, stem__vocals__gain_db=-4.0)
     wait_text(page, "vocals fader", "-4.0 dB")
     assert running.call(lambda: len(running.node.mixers)) == 0

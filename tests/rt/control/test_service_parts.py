@@ -1,7 +1,8 @@
-"""Prometheus' text and the announcement: both as another program reads them."""
+"""Prometheus' text, the announcement, and a service that cannot start."""
 
 import errno
 import socket
+import threading
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +11,9 @@ from zeroconf import IPVersion, ServiceInfo, Zeroconf
 from stemrack.rt.control import announce
 from stemrack.rt.control.announce import SERVICE, announced
 from stemrack.rt.control.metrics import metrics_text
-from stemrack.rt.errors import EngineStateError
+from stemrack.rt.control.server import ServerSettings
+from stemrack.rt.control.service import ControlService
+from stemrack.rt.errors import ConfigError, EngineStateError
 from stemrack.rt.meters import COUNTERS
 
 NAMES = (*COUNTERS, "is_dry", "worker_deaths", "worker_restarts", "audio_restarts")
@@ -179,3 +182,28 @@ def test_another_program_finds_it():
             assert found.addresses == info.addresses
     finally:
         listener.close()
+
+
+# -- the service --------------------------------------------------------------------------------------------
+
+
+class _Bystander:
+    """As much of a node as a service touches that never listens."""
+
+    def __init__(self):
+        self.on_event, self.post, self.is_closed = [], None, False
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_service_that_cannot_start_says_why_at_once(tmp_path):
+    """Wrong files for TLS are an error of the caller's, not silence until the time is over."""
+    node = _Bystander()
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    service = ControlService(node, ServerSettings(port=0, tls=files), {})
+    with pytest.raises(ConfigError, match=r"cert\.pem, .*key\.pem: no certificate and its key"):
+        service.start()
+    service.stop()
+    assert node.is_closed
+    assert not [t.name for t in threading.enumerate() if t.name == "stemrack-control"]
