@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.resources
 import socket
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -36,6 +34,8 @@ def server_settings(config: Any) -> Any:
 
 def node_settings(config: Any, engine: Any, latency_ms: float) -> Any:
     """Return what the node shows and does for others.  Raises: ConfigError for unusable files."""
+    from importlib.metadata import version
+
     from .control.auth import Tokens, load_tokens, state_folder
     from .control.node import NodeSettings
 
@@ -48,7 +48,7 @@ def node_settings(config: Any, engine: Any, latency_ms: float) -> Any:
         tokens = Tokens({}, everybody="admin")
     found = engine.resolved
     return NodeSettings(
-        name=f"stemrack {importlib.metadata.version('stemrack')}",
+        name=f"stemrack {version('stemrack')}",
         tokens=tokens,
         recording=config.recording,
         profile=config.engine.profile,
@@ -80,6 +80,8 @@ def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> 
 
     Raises: EngineStateError if the port is taken; ConfigError.
     """
+    from importlib.resources import files
+
     from .live import Served
 
     if not config.control.port:
@@ -92,7 +94,7 @@ def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> 
 
     settings = node_settings(config, engine, latency_ms)
     node = EngineNode(engine, settings)
-    web = Path(str(importlib.resources.files("stemrack.clients"))) / "web"
+    web = Path(str(files("stemrack.clients"))) / "web"
     service = ControlService(node, server_settings(config), load_pages(web))
     with contextlib.ExitStack() as stack:
         address = service.start()

@@ -9,6 +9,8 @@ import { linearScale } from "./scales.js";
 const DOUBLE_TAP_MS = 400;
 const TAP_PX = 5;
 const FINE = 0.1;
+/** A finger on a short slider moves farther than its thumb. */
+const LEAST_TRAVEL_PX = 120;
 
 /**
  * A slider of one parameter.
@@ -128,7 +130,7 @@ export class Slider extends Control {
 
   _travel() {
     const [box, thumb] = [this.element.getBoundingClientRect(), this.thumb.getBoundingClientRect()];
-    return Math.max(1, this.isVertical ? box.height - thumb.height : box.width - thumb.width);
+    return Math.max(LEAST_TRAVEL_PX, this.isVertical ? box.height - thumb.height : box.width - thumb.width);
   }
 }
 

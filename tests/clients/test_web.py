@@ -1,101 +1,30 @@
-"""The browser mixer in a real Chromium, against the real server: moves, company, resuming, access for all."""
+"""The browser mixer in a real Chromium, against the real server: moves, company, resuming, roles."""
 
 import math
-import os
-import shutil
-from pathlib import Path
 
 import pytest
-from control_node import TOKENS, FakeNode, start_server
+from browser_rig import EFFECTS, PHONE, LivelyNode, launched, reached, serving, slider, visiting, wait_text
+from control_node import TOKENS
 
-from stemrack.models.stems import STEMS
-from stemrack.rt.control.messages import Meters
-from stemrack.rt.control.pages import load_pages
-from stemrack.rt.control.table import Parameter, Table
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium", allow_module_level=True)
-
-WEB = Path(__file__).resolve().parents[2] / "clients" / "web"
-WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
-WAIT_MS = 30_000
-EFFECTS = [
-    Parameter(
-        path="stem/vocals/effect/reverb/wet", kind="number", doc="Share of the reverb.", unit="%",
-        lowest=0.0, highest=100.0, step=1.0, default=0.0,
-    ),
-    Parameter(
-        path="stem/vocals/effect/low_cut/cutoff_hz", kind="number", doc="Corner.", unit="Hz",
-        lowest=20.0, highest=20_000.0, default=100.0,
-    ),
-    Parameter(path="stem/vocals/effect/low_cut/bypass", kind="switch", doc="Whether it is left out.",
-              default=False),
-    Parameter(path="stem/vocals/effect/reverb/room", kind="choice", doc="Which room.",
-              choices=("hall", "plate"), default="hall"),
-]  # fmt: skip
-
-
-class LivelyNode(FakeNode):
-    """A fake node with levels that move, as for a picture."""
-
-    def meters_for(self, client_id):
-        if not self.makes_sound:
-            return None
-        self.position += 1470
-        at = self.position / 44_100
-        levels = {}
-        for i, name in enumerate(("input", "main", *STEMS, "cue")):
-            peak = -9.0 - 2.5 * i + 5.0 * math.sin(7.0 * at + i)
-            levels[name] = (peak, peak - 1.5, peak - 9.0, peak - 10.0)
-        return Meters(position=self.position, levels=levels)
+from stemrack.rt.control.table import Table
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
 def running():
-    with start_server(LivelyNode(), pages=load_pages(WEB)) as server:
+    with serving() as server:
         yield server
 
 
 @pytest.fixture
 def open_page(browser, running):
-    """Open the mixer with a role's token; a page whose script fails fails the test."""
-    contexts, troubles = [], []
-
-    def opened(role="operator", viewport=WIDE, is_ready=True, **settings):
-        context = browser.new_context(viewport=viewport, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda said: "Security Policy" in said.text and troubles.append(said.text))
-        page.goto(f"http://localhost:{running.port}/#token={TOKENS.get(role, role)}")
-        if is_ready:
-            page.wait_for_selector("body[data-state=connected] .strip")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-def slider(page, name):
-    return page.get_by_role("slider", name=name, exact=True)
-
-
-def wait_text(page, name, text):
-    """Wait until a slider is read out as a text."""
-    page.wait_for_selector(f'[role=slider][aria-label="{name}"][aria-valuetext="{text}"]')
+    with visiting(browser, running.port) as opened:
+        yield opened
 
 
 def force(running, **values):
@@ -131,15 +60,6 @@ def test_keys_move_the_fader_of_the_node(open_page, running):
         page.keyboard.press(key)
         wait_text(page, "vocals fader", text)
         reached(page, running, lambda gain_db=gain_db: running.node.mixer.vocals.gain_db == gain_db)
-
-
-def reached(page, running, holds):
-    """Wait until something holds in the node."""
-    for _ in range(WAIT_MS // 20):
-        if running.call(holds):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError("it was not reached")
 
 
 def test_a_mouse_moves_the_fader_without_a_jump(open_page, running):
@@ -358,72 +278,3 @@ def test_a_wrong_token_is_asked_for_and_not_tried_again(open_page, running):
     page.get_by_label("Token").fill(TOKENS["operator"])
     page.get_by_role("button", name="Connect").click()
     page.wait_for_selector("body[data-state=connected] .strip")
-
-
-@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.parametrize("role", ["operator", "viewer"])
-def test_axe_finds_nothing(open_page, running, viewport, role):
-    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    source = next(Path(axe.__file__).parent.rglob("axe.min.js"))
-    dressed(running)
-    page = open_page(role=role, viewport=viewport)
-    page.wait_for_selector(".event")
-    page.evaluate(source.read_text(encoding="utf-8"))
-    found = page.evaluate("""axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa",
-        "best-practice"]}).then(r => r.violations.map(v =>
-        [v.id, v.nodes.map(n => n.html.slice(0, 120) + n.failureSummary)]))""")
-    assert found == []
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide == 0, "the page scrolls sideways"
-    small = page.eval_on_selector_all(
-        "button, [role=slider]",
-        "all => all.filter(e => e.offsetParent && (e.offsetHeight < 44 || e.offsetWidth < 40))"
-        ".map(e => e.outerHTML.slice(0, 90) + e.offsetWidth + 'x' + e.offsetHeight)",
-    )
-    assert small == [], "too small for a finger"
-
-
-def dressed(running):
-    """Let the node look as in the middle of a show."""
-    node = running.node
-    node.counts |= {"xruns": 0, "late_hops": 2, "is_dry": 0, "worker_deaths": 0}
-
-    def dress():
-        node.commands.table = Table([*node.table, *EFFECTS])
-        node.board.change({p.path: p.default for p in EFFECTS}, "node")
-        said = {"engine/state": "wet", "engine/latency_ms": 58.05, "engine/rate_hz": 44100.0}
-        moved = {"stem/drums/gain_db": -3.0, "stem/bass/gain_db": 1.5, "stem/vocals/gain_db": -12.0}
-        placed = {"stem/other/pan": -0.3, "stem/vocals/mute": True, "cue/gain_db": -24.0}
-        scenes = {"scenes": "Intro\nVerse\nA cappella"}
-        node.board.change(said | moved | placed | scenes, "node")
-
-    running.call(dress)
-    node.meet = lambda: node.say("late-hop", n=2, total=2)
-    original = running.server.tell
-    running.call(lambda: node.on_event.clear() or node.on_event.append(original))
-    keep_saying(running)
-
-
-def keep_saying(running):
-    """Tell an event as soon as a client is there to hear it."""
-
-    def say():
-        if running.server is None or len(running.node.on_event) == 0:
-            return
-        running.node.meet()
-        running.loop.call_later(0.5, say)
-
-    running.call(lambda: running.loop.call_later(0.2, say))
-
-
-@pytest.mark.skipif(not os.environ.get("STEMRACK_SCREENSHOTS"), reason="STEMRACK_SCREENSHOTS names no folder")
-@pytest.mark.parametrize(("name", "viewport"), [("mixer", WIDE), ("mixer-phone", PHONE)])
-def test_screenshots(open_page, running, name, viewport):
-    dressed(running)
-    page = open_page(role="admin", viewport=viewport, device_scale_factor=1 if name == "mixer" else 2)
-    page.wait_for_selector(".event")
-    page.wait_for_timeout(1_500)
-    folder = Path(os.environ["STEMRACK_SCREENSHOTS"])
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=name == "mixer")
-    assert (folder / f"{name}.png").stat().st_size < 200_000

@@ -1,0 +1,84 @@
+"""How the browser mixer looks and who can use it: axe-core, sizes for fingers, pictures for the docs."""
+
+import os
+from pathlib import Path
+
+import pytest
+from browser_rig import EFFECTS, PHONE, WIDE, launched, serving, visiting
+
+from stemrack.rt.control.table import Table
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def running():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def open_page(browser, running):
+    with visiting(browser, running.port) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("role", ["operator", "viewer"])
+def test_axe_finds_nothing(open_page, running, viewport, role):
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    source = next(Path(axe.__file__).parent.rglob("axe.min.js"))
+    dressed(running)
+    page = open_page(role=role, viewport=viewport)
+    page.wait_for_selector(".event")
+    page.evaluate(source.read_text(encoding="utf-8"))
+    found = page.evaluate("""axe.run({runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa",
+        "best-practice"]}).then(r => r.violations.map(v =>
+        [v.id, v.nodes.map(n => n.html.slice(0, 120) + n.failureSummary)]))""")
+    assert found == []
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0, "the page scrolls sideways"
+    small = page.eval_on_selector_all(
+        "button, [role=slider]",
+        "all => all.filter(e => e.offsetParent && (e.offsetHeight < 44 || e.offsetWidth < 40))"
+        ".map(e => e.outerHTML.slice(0, 90) + e.offsetWidth + 'x' + e.offsetHeight)",
+    )
+    assert small == [], "too small for a finger"
+
+
+def dressed(running):
+    """Let the node look as in the middle of a show, and tell an event twice a second."""
+    node = running.node
+    node.counts |= {"xruns": 0, "late_hops": 2, "is_dry": 0, "worker_deaths": 0}
+
+    def dress():
+        node.commands.table = Table([*node.table, *EFFECTS])
+        node.board.change({p.path: p.default for p in EFFECTS}, "node")
+        said = {"engine/state": "wet", "engine/latency_ms": 58.05, "engine/rate_hz": 44100.0}
+        moved = {"stem/drums/gain_db": -3.0, "stem/bass/gain_db": 1.5, "stem/vocals/gain_db": -12.0}
+        placed = {"stem/other/pan": -0.3, "stem/vocals/mute": True, "cue/gain_db": -24.0}
+        node.board.change(said | moved | placed | {"scenes": "Intro\nVerse\nA cappella"}, "node")
+        say()
+
+    def say():
+        node.say("late-hop", n=1, total=2)
+        running.loop.call_later(0.5, say)
+
+    running.call(dress)
+
+
+@pytest.mark.skipif(not os.environ.get("STEMRACK_SCREENSHOTS"), reason="STEMRACK_SCREENSHOTS names no folder")
+@pytest.mark.parametrize(("name", "viewport"), [("mixer", WIDE), ("mixer-phone", PHONE)])
+def test_screenshots(open_page, running, name, viewport):
+    dressed(running)
+    page = open_page(role="admin", viewport=viewport, device_scale_factor=1 if name == "mixer" else 2)
+    page.wait_for_selector(".event")
+    page.wait_for_timeout(1_500)
+    folder = Path(os.environ["STEMRACK_SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=name == "mixer")
+    assert (folder / f"{name}.png").stat().st_size < 200_000
