@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import math
 import os
@@ -239,6 +240,7 @@ def load_rows(reports: Iterable[LoadReport]) -> list[list[str]]:
 
 
 def _main() -> None:
+    gc.disable()  # the pauses would be the clients', not the node's
     order: dict[str, Any] = json.load(sys.stdin)
     with contextlib.suppress(KeyboardInterrupt):
         report = asyncio.run(load(order["url"], order["token"], LoadOptions(**order["options"])))

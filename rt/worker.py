@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import traceback
@@ -191,6 +192,8 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any) -> None:
     separator = settings.load()
     warm_up(separator)
     loop = HopLoop(block, separator)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: a full collection in the middle of a hop would look at all of it
     store(w, WORKER_HEARTBEAT_NS, time.monotonic_ns())
     store(w, WORKER_PHASE, READY)
     while not node_is_gone(block, SHUTDOWN_ALL):

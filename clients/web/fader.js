@@ -40,6 +40,7 @@ export class Slider extends Control {
           pointerup: (event) => this._lift(event),
           pointercancel: () => this._letGo(),
           lostpointercapture: () => this._letGo(),
+          dblclick: () => this.wasTapped && this.move(this.kind.steps.home),
           keydown: (event) => this._key(event),
         },
       },
@@ -48,6 +49,7 @@ export class Slider extends Control {
     );
     this.drag = null;
     this.lastTapMs = -Infinity;
+    this.wasTapped = false;
     this.render();
   }
 
@@ -66,6 +68,7 @@ export class Slider extends Control {
     if (event.button !== 0 || this.drag) return;
     event.preventDefault();
     this.element.focus({ preventScroll: true });
+    this.wasTapped = false;
     if (this.desk.learns(this.path) || !this.isEnabled) return;
     this.element.setPointerCapture(event.pointerId);
     this.linked.hold();
@@ -95,10 +98,12 @@ export class Slider extends Control {
   _lift(event) {
     const drag = this.drag;
     if (!drag || event.pointerId !== drag.id) return;
-    if (!drag.isMoving) this._tap(event.timeStamp);
+    this.wasTapped = !drag.isMoving;
+    if (this.wasTapped && event.pointerType !== "mouse") this._tap(event.timeStamp);
     this._letGo();
   }
 
+  /** Two taps are a double tap; of a mouse the system decides (`dblclick`), as its user has set it. */
   _tap(nowMs) {
     if (nowMs - this.lastTapMs < DOUBLE_TAP_MS) {
       this.move(this.kind.steps.home);

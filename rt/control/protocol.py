@@ -364,8 +364,7 @@ class ClientSession:
                 said = f"revision {delta.revision} after {self.revision}: a change was lost"
                 raise ProtocolError(ErrorCode.MALFORMED, said)
             self.revision = delta.revision
-            for path, value in delta.values.items():
-                if value is None:
-                    self.values.pop(path, None)
-                else:
-                    self.values[path] = value
+            self.values.update(delta.values)
+            if None in delta.values.values():
+                for path in [p for p, value in delta.values.items() if value is None]:
+                    del self.values[path]

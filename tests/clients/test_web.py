@@ -150,16 +150,16 @@ def test_scenes_are_stored_recalled_in_part_and_deleted(open_page, running):
 def test_a_refusal_is_said_aloud(open_page):
     page = open_page()
     page.get_by_label("Name").fill("x" * 64)
-    running_name = page.get_by_role("button", name="Store")
-    running_name.click()
+    store = page.get_by_role("button", name="Store")
+    store.click()
     page.get_by_role("button", name="Recall x").wait_for()
     page.get_by_label("Name").fill(" ")
-    running_name.click()
+    store.click()
     alert = page.get_by_role("alert")
     assert alert.inner_text() == "Give the scene a name first."
     page.get_by_label("Fade, s").fill("90")
     page.get_by_role("button", name="Recall x").click()
-    page.wait_for_function("document.querySelector('#alert').textContent.includes('60000 ms')")
+    page.locator("#alert", has_text="60000 ms").wait_for()
 
 
 def test_learning_chooses_a_control_instead_of_moving_it(open_page, running):
@@ -234,7 +234,7 @@ def test_meters_health_and_events(open_page, running):
     running.call(lambda: running.node.board.change({"engine/state": "wet", "engine/latency_ms": 58.05}, "n"))
     running.call(lambda: running.node.say("late-hop", n=3, total=9))
     page.get_by_text("late hop (n 3, total 9)").wait_for()
-    page.wait_for_function("document.querySelector('.facts').innerText.includes('Xruns\\n7')")
+    page.locator(".facts div", has_text="Xruns").locator("dd", has_text="7").wait_for()
     facts = " ".join(page.locator(".facts").inner_text().split())
     assert "Sound stems Latency 58 ms" in facts.replace("58.0 ms", "58 ms").replace("58.1 ms", "58 ms")
     running.node.makes_sound = False

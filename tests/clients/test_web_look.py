@@ -71,6 +71,17 @@ def dressed(running):
     running.call(dress)
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_no_fader_moves_away_from_a_finger_when_facts_come(open_page, running, viewport):
+    running.node.counts.clear()
+    page = open_page(viewport=viewport)
+    top = page.locator(".strips").bounding_box()["y"]
+    dressed(running)
+    page.locator(".facts div", has_text="Late hops").wait_for()
+    page.locator(".facts div", has_text="Rate").wait_for()
+    assert page.locator(".strips").bounding_box()["y"] == top
+
+
 @pytest.mark.skipif(not os.environ.get("STEMRACK_SCREENSHOTS"), reason="STEMRACK_SCREENSHOTS names no folder")
 @pytest.mark.parametrize(("name", "viewport"), [("mixer", WIDE), ("mixer-phone", PHONE)])
 def test_screenshots(open_page, running, name, viewport):
