@@ -58,7 +58,7 @@ export class Learning {
   render() {
     setAttribute(this.button, "aria-pressed", this.isOn);
     document.body.classList.toggle("learning-on", this.isOn);
-    this.section.hidden = !this.isOn && !this.path;
+    this.section.hidden = !this.isOn && !(this.path && this.desk.mayAct("viewer"));
     this.forget.hidden = !this.path;
     const said = this.path
       ? `Move the MIDI control that shall move ${pathName(this.path)}.`

@@ -19,7 +19,7 @@ const COMPLAINT_MS = 8000;
 const STATE_TEXTS = {
   connecting: "connecting",
   connected: "connected",
-  waiting: "no connection, trying again",
+  waiting: "no connection",
   refused: "not let in",
 };
 
@@ -103,7 +103,8 @@ class Desk {
   _showState(name, text, code) {
     document.body.dataset.state = name;
     const said = STATE_TEXTS[name];
-    setText(at("connection"), text && name === "waiting" ? `${said} (${text.replace(/\.$/, "")})` : said);
+    const more = name === "waiting" ? `, trying again. ${text}` : "";
+    at("connection").replaceChildren(element("span", {}, said, element("span", { class: "more" }, more)));
     at("connection").dataset.state = name;
     document.title = `${said} · stemrack`;
     at("entry").hidden = name !== "refused";

@@ -246,7 +246,9 @@ def test_resumes_after_a_restart_with_the_same_state(open_page, running):
     page.evaluate("window.kept = document.querySelector('.strip')")
     running.stop()
     page.wait_for_selector("body[data-state=waiting]")
-    assert page.title().startswith("no connection")
+    assert page.title() == "no connection · stemrack"
+    said = page.locator("#connection").inner_text()
+    assert said == "no connection, trying again. The node has stopped."
     assert slider(page, "bass fader").get_attribute("aria-disabled") == "true"
     force(running, stem__bass__gain_db=-5.0)
     running.start()

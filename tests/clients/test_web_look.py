@@ -50,14 +50,14 @@ def test_axe_finds_nothing(open_page, running, viewport, role):
     assert small == [], "too small for a finger"
 
 
-def dressed(running):
+def dressed(running, effects=EFFECTS):
     """Let the node look as in the middle of a show, and tell an event twice a second."""
     node = running.node
     node.counts |= {"xruns": 0, "late_hops": 2, "is_dry": 0, "worker_deaths": 0}
 
     def dress():
-        node.commands.table = Table([*node.table, *EFFECTS])
-        node.board.change({p.path: p.default for p in EFFECTS}, "node")
+        node.commands.table = Table([*node.table, *effects])
+        node.board.change({p.path: p.default for p in effects}, "node")
         said = {"engine/state": "wet", "engine/latency_ms": 58.05, "engine/rate_hz": 44100.0}
         moved = {"stem/drums/gain_db": -3.0, "stem/bass/gain_db": 1.5, "stem/vocals/gain_db": -12.0}
         placed = {"stem/other/pan": -0.3, "stem/vocals/mute": True, "cue/gain_db": -24.0}
@@ -82,10 +82,19 @@ def test_no_fader_moves_away_from_a_finger_when_facts_come(open_page, running, v
     assert page.locator(".strips").bounding_box()["y"] == top
 
 
+def test_the_bar_stays_as_it_is_when_the_node_goes(open_page, running):
+    page = open_page(viewport=PHONE)
+    box = page.locator(".bar").bounding_box()
+    running.stop()
+    page.wait_for_selector("body[data-state=waiting]")
+    assert page.locator(".bar").bounding_box() == box
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
 @pytest.mark.skipif(not os.environ.get("STEMRACK_SCREENSHOTS"), reason="STEMRACK_SCREENSHOTS names no folder")
 @pytest.mark.parametrize(("name", "viewport"), [("mixer", WIDE), ("mixer-phone", PHONE)])
 def test_screenshots(open_page, running, name, viewport):
-    dressed(running)
+    dressed(running, effects=())  # the docs show what the node has
     page = open_page(role="admin", viewport=viewport, device_scale_factor=1 if name == "mixer" else 2)
     page.wait_for_selector(".event")
     page.wait_for_timeout(1_500)
