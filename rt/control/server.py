@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections import Counter, OrderedDict
@@ -132,7 +133,7 @@ class ControlServer:
             )
         except OSError as error:
             where = f"port {settings.port} of {settings.host}"
-            raise EngineStateError(f"{where} cannot be used ({error.strerror}): choose another") from error
+            raise EngineStateError(f"{where} cannot be used ({_reason(error)}): choose another") from error
         self._node.board.on_change.append(self._changed)
         return next(iter(self._server.sockets)).getsockname()[1]
 
@@ -392,6 +393,11 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         said = f"{certificate}, {key}: no certificate and its key without a password ({reason})"
         raise ConfigError(f"{said}: name others, or none") from error
     return context
+
+
+def _reason(error: OSError) -> str:
+    """Return what is wrong, without the address, which asyncio puts into its text."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _response(answer: Answer) -> Response:
