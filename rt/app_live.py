@@ -151,7 +151,7 @@ def stream_plan(config: Any, resolved: Any) -> Any:
 
 
 def head_lines(config: Any, engine: Any) -> list[str]:
-    """Return what runs, the latency budget, and how to stop it."""
+    """Return what runs, and the latency budget."""
     from ..latency.budget import budget_rows, worker_time_samples
 
     found = engine.resolved
@@ -175,8 +175,6 @@ def head_lines(config: Any, engine: Any) -> list[str]:
         f"  {'input to output':<26}{total:>8}  {budget.ms(total):>6.1f} ms",
         f"  (papers would say {budget.window_ms:.1f} ms, the window; the worker has "
         f"{budget.ms(time_samples):.1f} ms a hop)",
-        "",
-        "  Ctrl-C fades out and stops; a second Ctrl-C stops at once.",
     ]
     return lines
 

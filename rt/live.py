@@ -22,6 +22,7 @@ from .supervisor import Event
 PERIOD_S = 0.1
 JSON_PERIOD_S = 1.0
 METER_WIDTH = 24
+STOPS = "  Ctrl-C fades out and stops; a second Ctrl-C stops at once."
 METER_FLOOR_DB = -60.0
 
 Listen = Callable[[Callable[[Event], None]], None]
@@ -72,7 +73,7 @@ def run(settings: EngineSettings, options: RunOptions) -> int:
             if options.record:
                 engine.start_recording(options.record)
             with options.control(engine, listeners.append) as served:
-                shown.head([*options.head(engine), *served.lines])
+                shown.head([*options.head(engine), "", *served.lines, STOPS])
                 _watch(engine, options, shown, check)
                 _finish(engine, options, shown)
             finished = True

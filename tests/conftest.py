@@ -1,10 +1,16 @@
-"""Settings of every test: one thread per library, before any of them is imported.
+"""Settings of every test: one thread per library, before any of them is imported; no tokens of the user's.
 
 The tests' networks are small; beside another process on a small machine, waiting for a second OpenMP thread
 made a step that takes 0.3 s take 6.5 s.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+os.environ["STEMRACK_STATE"] = tempfile.mkdtemp(prefix="stemrack-state-")
+atexit.register(shutil.rmtree, os.environ["STEMRACK_STATE"], ignore_errors=True)

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,8 +36,15 @@ def song(tmp_path_factory):
     return path
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def test_run_for_some_seconds_tells_what_happened(song, tmp_path):
-    command = [*PROGRAM, "run", "-i", str(song), "-o", "none", "--seconds", "3", "--json"]
+    port = free_port()
+    command = [*PROGRAM, "run", "-i", str(song), "-o", "none", "--seconds", "3", "--port", port, "--json"]
     command += ["--record", str(tmp_path), "--record-stems", "--control-log", str(tmp_path / "log.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -47,6 +55,7 @@ def test_run_for_some_seconds_tells_what_happened(song, tmp_path):
     running = lines[kinds.index("running")]["lines"]
     assert "no device (virtual clock)" in running[0]
     assert any("input to output" in line and "1664" in line for line in running)
+    assert any(f"mixer: http://127.0.0.1:{port}/#token=" in line for line in running)
     assert "Ctrl-C" in running[-1]
     last = [line for line in lines if line["kind"] == "status"][-1]
     assert last["levels"]["main"]["rms_db"][0] > -40.0
@@ -59,7 +68,7 @@ def test_run_for_some_seconds_tells_what_happened(song, tmp_path):
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_fades_and_finishes_and_a_second_one_ends_at_once(song, times):
-    command = [*PROGRAM, "run", "-i", str(song), "-o", "none", "--json"]
+    command = [*PROGRAM, "run", "-i", str(song), "-o", "none", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as node:
         for line in node.stdout:
             if json.loads(line)["kind"] == "status":

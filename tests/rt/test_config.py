@@ -91,6 +91,13 @@ REFUSED = [
     ("[engine]\nallowance_samples = 65537", "[engine] allowance_samples = 65537: must be 0 to 65536"),
     ("[engine]\nrealtime = 1", "[engine] realtime = 1: must be true or false"),
     ("[outputs]\nmain = 3", "[outputs] main = 3: must be a list of channels"),
+    ("[midi]\nports = '*'", "[midi] ports = '*': must be a list of texts"),
+    ("[control]\nport = 70000", "[control] port = 70000: must be 0 to 65535"),
+    ("[control]\ntls_key = 'k'", "[control] tls_certificate and tls_key: give both files, or none"),
+    (
+        "[control]\nhost = '0.0.0.0'\ntoken = false",
+        "[control] token = false: only with a loopback host, not 0.0.0.0; anybody could steer",
+    ),
     ("[outputs]\nmain = [true]", "[outputs] main = [True]: must be a list of channels"),
     ("[outputs]\ncue = [0, 1]", "[outputs] cue = [0, 1]: must be one or two channels, counted from 1"),
     ("[outputs]\ncue = [3, 4, 5]", "[outputs] cue = [3, 4, 5]: must be one or two channels, counted from 1"),
@@ -121,7 +128,10 @@ def test_a_refusal_names_file_key_value_and_limit(text, said):
         ("[device]\nblocksize = 3", "[device] has no key 'blocksize': it knows block_samples, file, input,"),
         ("[mixer.drums]\ngain = 3", "[mixer.drums] has no key 'gain': it knows gain_db, mute, pan, solo"),
         ("[mixer.cowbell]\nmute = true", "[mixer] has no key 'cowbell': it knows bass, ceiling_db,"),
-        ("[speakers]", "there is no table 'speakers': it knows device, engine, mixer, outputs, recording"),
+        (
+            "[speakers]",
+            "there is no table 'speakers': it knows control, device, engine, midi, mixer, outputs, recording",
+        ),
         ("rate_hz = 48000", "there is no table 'rate_hz'"),
     ],
 )
@@ -166,7 +176,11 @@ def test_the_text_has_every_table_with_its_comment():
     lines = config_text(Config()).splitlines()
     heads = [line for line in lines if line.startswith("[")]
     stems = [f"[mixer.{stem}]" for stem in ("drums", "bass", "other", "vocals")]
-    assert heads == ["[engine]", "[device]", "[outputs]", "[mixer]", *stems, "[recording]"]
+    assert heads == [
+        *("[engine]", "[device]", "[outputs]", "[mixer]"),
+        *stems,
+        *("[recording]", "[control]", "[midi]"),
+    ]
     for head in heads:
         assert lines[lines.index(head) - 1].startswith("# ")
 
