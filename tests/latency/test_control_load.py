@@ -15,13 +15,13 @@ def test_every_move_reaches_every_client():
     node = FakeNode()
     with start_server(node) as server:
         report = asyncio.run(load(server.http_url, TOKENS["operator"], OPTIONS))
-    assert 80 <= report.n_sent <= 100
+    assert 10 <= report.n_sent <= 100
     assert (report.n_answered, report.n_errors, report.n_lost) == (report.n_sent, 0, 0)
     assert report.revisions == [node.board.revision]
     assert node.board.revision == len(node.mixers) == report.n_sent
     assert report.states_differ == 0
     assert 0.0 < report.reach_ms["p50"] <= report.reach_ms["max"]
-    assert report.n_meter_frames > 20
+    assert report.n_meter_frames > 4
 
 
 def test_what_is_refused_is_counted():

@@ -10,7 +10,7 @@ from pulse_server import PulseServer, missing_for_pulse
 
 from stemrack.rt.audio import DeviceChoice
 from stemrack.rt.block import INPUT_FROM_CAPTURE
-from stemrack.rt.drift import drift_ppm, fill_samples
+from stemrack.rt.drift import LIMIT, drift_ppm, fill_samples
 from stemrack.rt.engine import Engine, EngineSettings
 from stemrack.rt.stream import StreamPlan
 from stemrack.rt.worker import WorkerSettings
@@ -88,4 +88,5 @@ def test_two_devices_are_brought_onto_one_clock(monkeypatch, tmp_path):
         found.append((lag - piece.start, float(y @ part / np.sqrt((y @ y) * (part @ part)))))
     good = [delay for delay, likeness in found if likeness > 0.98]
     assert len(good) >= 5, found
-    assert np.ptp(good) < 0.01 * RATE_HZ, found
+    # The three seconds from the first piece to the last, at the follower's own limit.
+    assert np.ptp(good) < 3 * RATE_HZ * LIMIT + 64, found
