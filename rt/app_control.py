@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ def server_settings(config: Any) -> Any:
     )
 
 
-def node_settings(config: Any, engine: Any, latency_ms: float) -> Any:
+def node_settings(config: Any, engine: Any, latency_ms: Callable[[], float]) -> Any:
     """Return what the node shows and does for others.  Raises: ConfigError for unusable files."""
     from importlib.metadata import version
 
@@ -52,7 +52,7 @@ def node_settings(config: Any, engine: Any, latency_ms: float) -> Any:
         tokens=tokens,
         recording=config.recording,
         profile=config.engine.profile,
-        latency_ms=round(latency_ms, 1),
+        latency_ms=latency_ms,
         ramp_ms=config.mixer.ramp_ms,
         inputs=_choices(control.inputs, found.input),
         outputs=_choices(control.outputs, found.output),
@@ -75,7 +75,9 @@ def lend_own_token(environment: MutableMapping[str, str]) -> None:
 
 
 @contextmanager
-def control_for(config: Any, engine: Any, listen: Listen, latency_ms: float) -> Iterator[Served]:
+def control_for(
+    config: Any, engine: Any, listen: Listen, latency_ms: Callable[[], float]
+) -> Iterator[Served]:
     """Serve the protocol for as long as the context lasts; gives where.
 
     Raises: EngineStateError if the port is taken; ConfigError.

@@ -10,7 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from .app_live import budget_for, engine_settings, input_overrides, overridden, stream_plan
+from .app_live import (
+    budget_for,
+    engine_settings,
+    input_overrides,
+    latency_ms,
+    overridden,
+    stream_plan,
+)
 from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Profile, Typer
 from .errors import ConfigError
 
@@ -185,8 +192,7 @@ def _clients_beside(config: Any, n_clients: int, moves_per_s: float, reports: li
 
     @contextmanager
     def beside(engine: Any, seconds: float) -> Iterator[None]:
-        budget = budget_for(config, engine.resolved)
-        with control_for(config, engine, lambda listener: None, budget.ms(budget.total_samples)) as served:
+        with control_for(config, engine, lambda _: None, lambda: latency_ms(config, engine)) as served:
             options = LoadOptions(n_clients=n_clients, moves_per_s=moves_per_s, seconds=seconds)
             with loaded(served.url, served.token, options, reports):
                 yield

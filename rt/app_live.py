@@ -248,8 +248,13 @@ def run_command(
 def _control(config: Any, engine: Any, listen: Any) -> Any:
     from .app_control import control_for
 
+    return control_for(config, engine, listen, lambda: latency_ms(config, engine))
+
+
+def latency_ms(config: Any, engine: Any) -> float:
+    """Return what the budget says on the devices that the engine has now."""
     budget = budget_for(config, engine.resolved)
-    return control_for(config, engine, listen, budget.ms(budget.total_samples))
+    return budget.ms(budget.total_samples)
 
 
 def devices_command(as_json: AsJson = False) -> None:

@@ -105,7 +105,12 @@ def node_on(steady, folder, pages=None, **changes):
     with Engine(settings, lambda event: [tell(event) for tell in listeners]) as engine:
         engine.start()
         tokens = new_tokens()
-        shown = {"latency_ms": 37.7, "ramp_ms": 10.0, "profile": "live", "name": "stemrack test"} | changes
+        shown = {
+            "latency_ms": lambda: 37.7,
+            "ramp_ms": 10.0,
+            "profile": "live",
+            "name": "stemrack test",
+        } | changes
         recording = RecordSettings(folder=folder / "takes", container="wav", subtype="float32")
         node = EngineNode(
             engine,

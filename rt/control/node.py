@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.stems import STEMS
+from ..audio import Resolved
 from ..engine import Engine
 from ..errors import ConfigError, HostError
 from ..meters import Level, MeterTap
@@ -46,7 +47,8 @@ class NodeSettings:
     tokens: Tokens
     recording: RecordSettings
     profile: str
-    latency_ms: float
+    latency_ms: Callable[[], float]
+    """From input to output as the budget declares it, on the devices of the moment."""
     ramp_ms: float
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -62,6 +64,8 @@ class EngineNode:
     def __init__(self, engine: Engine, settings: NodeSettings) -> None:
         self.server_name = settings.name
         self._engine, self._settings = engine, settings
+        self._resolved: Resolved | None = None
+        self._latency_ms = 0.0
         table = Table(_parameters(settings))
         values = table.defaults | values_of(engine.mixer) | self._status()
         values |= {"device/input": _input_of(engine), "device/output": _output_of(engine)}
@@ -140,9 +144,11 @@ class EngineNode:
 
     def _status(self) -> dict[str, Value]:
         engine = self._engine
+        if engine.resolved is not self._resolved:
+            self._resolved, self._latency_ms = engine.resolved, round(self._settings.latency_ms(), 1)
         return {
             "engine/state": _state_of(engine),
-            "engine/latency_ms": self._settings.latency_ms,
+            "engine/latency_ms": self._latency_ms,
             "engine/rate_hz": float(engine.plan.rate_hz) if engine.plan else 0.0,
             "recording/active": engine.is_recording,
         }

@@ -55,7 +55,7 @@ def test_another_output_is_opened_and_a_missing_one_is_not(monkeypatch, tmp_path
                     tokens=tokens,
                     recording=RecordSettings(folder=tmp_path),
                     profile="live",
-                    latency_ms=0.0,
+                    latency_ms=float,
                     ramp_ms=10.0,
                     outputs=("stemrack_a", "stemrack_b", "stemrack_gone"),
                 ),

@@ -132,7 +132,12 @@ def test_what_happens_to_the_engine_is_told(running):
 def test_a_taken_port_is_said(running, steady, tmp_path):
     engine, _, address, tokens = running
     settings = NodeSettings(
-        name="second", tokens=tokens, recording=RecordSettings(), profile="live", latency_ms=0.0, ramp_ms=10.0
+        name="second",
+        tokens=tokens,
+        recording=RecordSettings(),
+        profile="live",
+        latency_ms=float,
+        ramp_ms=10.0,
     )
     service = ControlService(EngineNode(engine, settings), ServerSettings(port=address.port), {})
     with pytest.raises(EngineStateError, match=f"port {address.port} of 127.0.0.1 cannot be used"):
