@@ -79,6 +79,8 @@ class Series:
     seconds: float = 0.0
     counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     hop_ms: list[np.ndarray] = field(default_factory=list)
+    slices: list[tuple[int, int]] = field(default_factory=list)
+    """Late hops and xruns of each slice: noise of the machine comes in bursts."""
     cpu: dict[str, float] = field(default_factory=dict)
     """Seconds of processor time by process and thread."""
 
@@ -100,6 +102,7 @@ class Series:
         return {
             "seconds": round(self.seconds, 1),
             **self.counted,
+            "late_hops_and_xruns_by_slice": self.slices,
             "hop_ms": self.percentiles_ms(),
             "processor_percent": share,
         }
@@ -186,6 +189,8 @@ def _count(
         after = engine.counters()
         for name in COUNTED:
             series.counted[name] += after[name] - before[name]
+        late, xruns = (after[n] - before[n] for n in ("late_hops", "xruns"))
+        series.slices.append((late, xruns))
         for name, seconds in _processor_seconds(engine).items():
             series.cpu[name] = series.cpu.get(name, 0.0) + seconds - cpu.get(name, 0.0)
         at = np.arange(max(first, _n_hops(engine) - N_HOP_TIMES), _n_hops(engine)) % N_HOP_TIMES

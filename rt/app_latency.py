@@ -226,6 +226,7 @@ def _print_soak(series: Any, reports: Any) -> None:
     for name, one in series.items():
         shares = one.as_dict()["processor_percent"]
         print_lines([f"{name}, processor: " + ", ".join(f"{k} {v} %" for k, v in shares.items() if v >= 0.1)])
+        print_lines([f"{name}, late hops/xruns by slice: " + " ".join(f"{a}/{b}" for a, b in one.slices)])
     if reports:
         from ..latency.control_load import LOAD_HEADS, load_rows
 

@@ -46,6 +46,7 @@ def test_both_sides_run_as_long_and_count_as_much(series):
         assert one.counted["callbacks"] == pytest.approx(one.seconds * 44_100 / 256, rel=0.2)
         assert one.counted["hops"] == pytest.approx(one.seconds * 44_100 / HOP, rel=0.2)
         assert one.times_ms.size == pytest.approx(one.counted["hops"], abs=4)
+        assert sum(late for late, _ in one.slices) == one.counted["late_hops"]
         assert sum(one.cpu.values()) > 0.0
 
 
