@@ -12,22 +12,36 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from .errors import WeightsError
-from .profiles import Profile
+from .profiles import Member, Profile
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a cached graph needs none of it
     from torch import nn
 
-    from .xumx import Xumx
 
+def find_weights(profile: Profile, path: Path | None = None) -> dict[str, Path]:
+    """Return the weights file of each of a profile's networks, by kind.
 
-def find_weights(profile: Profile, path: Path | None = None) -> Path:
-    """Return the weights file of a profile: the one given, or the one that stemrack ships.
-
-    Raises: WeightsError when there is none, or when its content is not what its manifest says.
+    path: a folder that holds a file for every network, or one file for the network that its manifest
+    names (X-UMX where it names none); the others' are those that stemrack ships.
+    Raises: WeightsError when one is missing, or when its content is not what its manifest says.
     """
-    if path is None:
-        folder = Path(str(resources.files("stemrack.models.weights")))
-        path = folder / f"{profile.weights}.safetensors"
+    folder, own = Path(str(resources.files("stemrack.models.weights"))), ""
+    if path is not None and path.is_dir():
+        folder = path
+    elif path is not None:
+        own = str(read_manifest(path).get("network", "xumx"))
+        if own not in profile.kinds:
+            raise WeightsError(
+                f"{path} is of a network '{own}', profile '{profile.name}' runs {', '.join(profile.kinds)}"
+            )
+    found = {}
+    for member in profile.members:
+        given = path if own == member.kind else None
+        found[member.kind] = _checked(given or folder / f"{member.weights}.safetensors")
+    return found
+
+
+def _checked(path: Path) -> Path:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: name a .safetensors file with --weights, or train some")
     manifest = read_manifest(path)
@@ -36,9 +50,10 @@ def find_weights(profile: Profile, path: Path | None = None) -> Path:
     return path
 
 
-def weights_sha256(profile: Profile, path: Path | None = None) -> str:
-    """Return the sha256 of the weights file that `find_weights` finds."""
-    return hashlib.sha256(find_weights(profile, path).read_bytes()).hexdigest()
+def weights_sha256(profile: Profile, path: Path | None = None) -> dict[str, str]:
+    """Return the sha256 of the weights files that `find_weights` finds, by kind of network."""
+    found = find_weights(profile, path)
+    return {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in found.items()}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -47,20 +62,33 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return json.loads(manifest.read_text()) if manifest.is_file() else {}
 
 
-def load_xumx(profile: Profile, path: Path) -> Xumx:
-    """Return the profile's network with the weights of a file, in float32 and ready to run.
+def new_network(member: Member) -> Any:
+    """Return a member's network with the weights it is born with."""
+    if member.kind == "xumx":
+        from .xumx import Xumx
+
+        return Xumx(member.config)  # pyright: ignore[reportArgumentType]
+    if member.kind == "unet":
+        from .unet_causal import CausalUnet
+
+        return CausalUnet(member.config)  # pyright: ignore[reportArgumentType]
+    from .demucs_causal import CausalDemucs
+
+    return CausalDemucs(member.config)  # pyright: ignore[reportArgumentType]
+
+
+def load_network(member: Member, path: Path) -> Any:
+    """Return a member's network with the weights of a file, in float32 and ready to run.
 
     Raises: WeightsError when the file is damaged or holds another network.
     """
     from safetensors.torch import load_file
 
-    from .xumx import Xumx
-
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
-    network = Xumx(profile.xumx)
+    network = new_network(member)
     own = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
     differing = sorted(
         name
@@ -69,8 +97,8 @@ def load_xumx(profile: Profile, path: Path) -> Xumx:
     )
     if differing:
         raise WeightsError(
-            f"{path} holds another network than profile '{profile.name}': {len(differing)} tensors differ, "
-            f"the first is {differing[0]}"
+            f"{path} holds another network than this profile's '{member.kind}': {len(differing)} tensors "
+            f"differ, the first is {differing[0]}"
         )
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     return network.eval()

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 from ..clients import cli as clients_cli
 from ..models.errors import ModelError
-from . import app_control, app_latency, app_live
+from . import app_control, app_latency, app_live, app_models
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -158,6 +158,7 @@ def evaluate_command(
 clients_cli.add_commands(cli)
 app_live.add_commands(cli)
 app_latency.add_commands(cli)
+app_models.add_commands(cli)
 train = Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
 cli.add_typer(train, name="train")
 

@@ -56,7 +56,7 @@ def engine_settings(config: Any) -> Any:
     if output == "default" and device.file:
         output = AUTO
     return EngineSettings(
-        hop=profile.windows.hop,
+        hop=profile.hop,
         worker=WorkerSettings(
             load=partial(load_from_profile, engine.profile, engine.runner, weights, engine.threads),
             realtime=engine.realtime,
@@ -96,7 +96,7 @@ def budget_for(config: Any, resolved: Any) -> Any:
     from .pipeline import live_latency_samples
 
     profile = load_profile(config.engine.profile)
-    hop = profile.windows.hop
+    hop = profile.hop
     return Budget(
         rate_hz=resolved.rate_hz,
         hop=hop,

@@ -89,12 +89,12 @@ def _weights(config: Config) -> Finding:
 
     try:
         profile = load_profile(config.engine.profile)
-        path = find_weights(profile, Path(config.engine.weights) if config.engine.weights else None)
+        paths = find_weights(profile, Path(config.engine.weights) if config.engine.weights else None)
     except ModelError as error:
         return Finding("weights", "fail", str(error), "choose another [engine] profile or weights")
-    return Finding(
-        "weights", "ok", f"profile {profile.name}: {path.name}, {path.stat().st_size / 2**20:.1f} MiB"
-    )
+    size_mib = sum(path.stat().st_size for path in paths.values()) / 2**20
+    names = ", ".join(path.name for path in paths.values())
+    return Finding("weights", "ok", f"profile {profile.name}: {names}, {size_mib:.1f} MiB")
 
 
 def _runners(config: Config) -> Iterator[Finding]:

@@ -1,15 +1,16 @@
-"""The separation itself on the CPU: mixture spectrum, network, Wiener filter, four stems.
+"""The separation itself on the CPU: the ensemble of `models.danna` in numpy, numba and runners.
 
-    x -> frames -> FFT -> band features -> network -> masks -> Wiener -> inverse FFT -> overlap-add
+    x -> frames -> FFT -> band features -> networks of frames -> masks -> Wiener -> sum -> inverse FFT
+    x -> network of samples -> delay -> sum with what the overlap-add gives
 
-The arithmetic is numpy's FFT and our numba kernels; the network runs in a runner. Frames come before
+The arithmetic is numpy's FFT and our numba kernels; each network runs in a runner. Frames come before
 bins in memory here, as an FFT writes them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..models.band_kernels import features_into, spread_into
-from ..models.bundles import find_weights, load_xumx
+from ..models.blend_kernels import add_delayed, add_shares
+from ..models.bundles import find_weights, load_network
+from ..models.network_configs import DemucsConfig
 from ..models.overlap_add import frame_into, frame_tail, overlap_add_into, overlap_tail
-from ..models.profiles import Profile, load_profile
+from ..models.profiles import FEATURES_PER_BAND, SPECTRAL, Member, Profile, load_profile
 from ..models.runners.interleaved import InterleavedRunner, Runner
 from ..models.stems import N_STEMS
 from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
@@ -33,8 +36,15 @@ RUNNERS = ("auto", "int8-cpu", "onnx-cpu", "torch-cpu")
 PIECE_FRAMES = 64
 """Frames that `run` takes at once: enough for the matrix products to fill a core, 30 MB of buffers."""
 
-STAGES = ("analysis", "features", "network", "masks", "Wiener", "synthesis")
-"""What a hop goes through, in this order."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ablation:
+    """What a measurement changes to see what it is worth; as it stands, nothing."""
+
+    wiener: bool = True
+    """False: the masks alone, each a gain for both channels."""
+    forget_s: float | None = None
+    """Memory of the Wiener filter, if not the profile's."""
 
 
 @dataclass(slots=True)
@@ -43,8 +53,11 @@ class SeparatorState:
 
     frames: np.ndarray
     overlap: np.ndarray
-    wiener: WienerState
-    network: Any
+    wieners: list[WienerState]
+    networks: list[Any]
+    """In the profile's order."""
+    delayed: list[np.ndarray]
+    """What each network of samples said too early, (stem, 2, sample)."""
 
 
 class _Buffers:
@@ -54,9 +67,10 @@ class _Buffers:
         w, layout = profile.windows, profile.bands
         self.framed = np.empty((2, k, w.analysis_samples), np.float32)
         self.X = np.empty((2, k, w.n_bins), np.complex64)
-        self.features = np.empty((k, profile.xumx.n_in_bins), np.float32)
+        self.features = np.empty((k, FEATURES_PER_BAND * layout.n_bands), np.float32)
         self.masks = np.empty((N_STEMS, 2, k, layout.n_bins), np.float32)
         self.Y = np.empty((N_STEMS, 2, k, w.n_bins), np.complex64)
+        self.total = self.Y if len(profile.members) == 1 else np.empty_like(self.Y)
         self.waves = np.empty((N_STEMS, 2, k, w.analysis_samples), np.float32)
 
 
@@ -70,19 +84,42 @@ class Separator:
 
     ratio = Fraction(1)
 
-    def __init__(self, profile: Profile, runner: Runner) -> None:
-        self.profile, self.runner = profile, InterleavedRunner(runner, profile.phases)
+    def __init__(
+        self, profile: Profile, runners: Mapping[str, Runner], ablation: Ablation | None = None
+    ) -> None:
+        changed = ablation or Ablation()
+        self.profile = profile
+        self._filters = changed.wiener
+        shares = {k: np.array(row, np.float32) for k, row in zip(profile.kinds, profile.blend, strict=True)}
+        self._of_frames = [
+            (kind, InterleavedRunner(runners[kind], profile.phases), shares[kind])
+            for kind in profile.kinds
+            if kind in SPECTRAL
+        ]
+        self._of_samples = [
+            (kind, runners[kind], shares[kind]) for kind in profile.kinds if kind not in SPECTRAL
+        ]
         w = profile.windows
         self.hop, self.latency_samples = w.hop, w.latency_samples
+        self._delays = [
+            self.latency_samples - _look_ahead(profile.member(kind)) for kind, _, _ in self._of_samples
+        ]
         self._analysis = w.analysis.astype(np.float32)
         self._synthesis = w.synthesis.astype(np.float32)
         self._starts = profile.bands.starts
         self._gain = 1.0 / w.sine_magnitude
-        self._decay = forgetting_factor(profile.forget_s, w.hop)
+        self._decay = forgetting_factor(changed.forget_s or profile.forget_s, w.hop)
         self._scale = stream_scale(w)
         self._buffers: dict[int, _Buffers] = {}
         self.on_stage: Callable[[str], None] | None = None
-        """Called with each of STAGES as it ends, where somebody measures (`latency.deadline`)."""
+        """Called with each of `stages` as it ends, where somebody measures (`latency.deadline`)."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What a hop goes through, in this order."""
+        frames = [stage for kind, _, _ in self._of_frames for stage in (kind, f"{kind} Wiener")]
+        around = ["analysis", *frames, "synthesis"] if frames else []
+        return (*around, *(kind for kind, _, _ in self._of_samples))
 
     def init_state(self, batch: int = 1) -> SeparatorState:
         """Return the state of a stream that has heard silence; `batch` can only be 1."""
@@ -94,8 +131,9 @@ class Separator:
         return SeparatorState(
             frames=frame_tail(2, w.analysis_samples, w.hop),
             overlap=overlap_tail(N_STEMS, 2, w.synthesis_samples, w.hop),
-            wiener=WienerState.fresh(n_bins=w.n_bins),
-            network=self.runner.init_state(),
+            wieners=[WienerState.fresh(n_bins=w.n_bins) for _ in self._of_frames],
+            networks=[r.init_state() for _, r, _ in (*self._of_frames, *self._of_samples)],
+            delayed=[np.zeros((N_STEMS, 2, n), np.float32) for n in self._delays],
         )
 
     def step(self, x: np.ndarray, state: SeparatorState) -> tuple[np.ndarray, SeparatorState]:
@@ -103,7 +141,7 @@ class Separator:
         out = np.empty((N_STEMS, 2, x.shape[-1]), np.float32)
         for start in range(0, x.shape[-1], self.hop):
             stop = start + self.hop
-            self._frames(x[:, start:stop], state, out[:, :, start:stop])
+            self._hops(x[:, start:stop], state, out[:, :, start:stop])
         return out, state
 
     def run(self, x: np.ndarray, state: SeparatorState) -> tuple[np.ndarray, SeparatorState]:
@@ -112,7 +150,7 @@ class Separator:
         piece = PIECE_FRAMES * self.hop
         for start in range(0, x.shape[-1], piece):
             stop = min(start + piece, x.shape[-1])
-            self._frames(x[:, start:stop], state, out[:, :, start:stop])
+            self._hops(x[:, start:stop], state, out[:, :, start:stop])
         return out, state
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -127,6 +165,20 @@ class Separator:
         rest, _ = self.step(np.zeros((2, n_hops * self.hop), np.float32), state)
         return rest[..., : self.latency_samples]
 
+    def _hops(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
+        if self._of_frames:
+            self._frames(x, state, out)
+        else:
+            out[:] = 0.0
+        ended = self.on_stage or _nobody
+        networks = state.networks[len(self._of_frames) :]
+        for (kind, runner, shares), network, waiting in zip(
+            self._of_samples, networks, state.delayed, strict=True
+        ):
+            y = runner.step(x, network)
+            add_delayed(y.reshape(out.shape), shares, waiting, out)
+            ended(kind)
+
     def _frames(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
         k = x.shape[-1] // self.hop
         b = self._buffers.get(k)
@@ -137,19 +189,29 @@ class Separator:
         ended = self.on_stage or _nobody
         frame_into(x, state.frames, self._analysis, b.framed)
         FFT.rfft(b.framed, out=b.X)
-        ended("analysis")
         features_into(b.X, self._starts, self._gain, b.features)
-        ended("features")
-        masks = self.runner.step(b.features, state.network)
-        ended("network")
-        # The masks are gains, shares of power; the filter takes shares of magnitude (see `models.spectral`).
-        spread_into(np.sqrt(masks), self._starts, b.masks)
-        ended("masks")
-        wiener_frames(b.X, b.masks, state.wiener.N, state.wiener.d, self._decay, self._scale, b.Y)
-        ended("Wiener")
-        FFT.irfft(b.Y, out=b.waves)
+        ended("analysis")
+        for m, (kind, runner, shares) in enumerate(self._of_frames):
+            masks = runner.step(b.features, state.networks[m])
+            ended(kind)
+            # The masks are gains, shares of power; the filter takes shares of magnitude (see `models.danna`).
+            spread_into(np.sqrt(masks), self._starts, b.masks)
+            if self._filters:
+                wiener = state.wieners[m]
+                wiener_frames(b.X, b.masks, wiener.N, wiener.d, self._decay, self._scale, b.Y)
+            else:
+                np.multiply(b.X, np.square(b.masks), out=b.Y)
+            if b.total is not b.Y:
+                add_shares(b.Y, shares, m == 0, b.total)
+            ended(f"{kind} Wiener")
+        FFT.irfft(b.total, out=b.waves)
         overlap_add_into(b.waves[..., -len(self._synthesis) :], self._synthesis, state.overlap, out)
         ended("synthesis")
+
+
+def _look_ahead(member: Member) -> int:
+    config = member.config
+    return config.look_ahead_samples if isinstance(config, DemucsConfig) else 0
 
 
 def _nobody(stage: str) -> None:
@@ -157,29 +219,48 @@ def _nobody(stage: str) -> None:
 
 
 def load_separator(
-    profile: str = "live", runner: str = "auto", weights: Path | None = None, *, n_threads: int = 2
+    profile: str = "live",
+    runner: str = "auto",
+    weights: Path | None = None,
+    *,
+    n_threads: int = 2,
+    ablation: Ablation | None = None,
 ) -> Separator:
     """Return the separator of a profile, its network in the runner asked for (`auto`: int8-cpu).
 
-    n_threads: of the network in ONNX Runtime, at most one a core.
+    n_threads: of each network in ONNX Runtime, at most one a core.
 
     Raises: ConfigError for an unknown runner; SpecError, WeightsError from the profile and its weights.
     """
     if runner not in RUNNERS:
         raise ConfigError(f"no runner '{runner}': there are {', '.join(RUNNERS)}")
     chosen = load_profile(profile)
-    path = find_weights(chosen, weights)
+    paths = find_weights(chosen, weights)
+    n_threads = min(n_threads, os.cpu_count() or 1)
+    runners = {
+        member.kind: _runner(chosen, member, runner, paths[member.kind], profile, n_threads)
+        for member in chosen.members
+    }
+    return Separator(chosen, runners, ablation)
+
+
+def _runner(chosen: Profile, member: Member, runner: str, path: Path, profile: str, n_threads: int) -> Runner:
     if runner == "torch-cpu":
         from ..models.runners.torch_cpu import TorchCpuRunner
 
-        return Separator(chosen, TorchCpuRunner(load_xumx(chosen, path)))
+        return TorchCpuRunner(load_network(member, path))
     from ..models.runners.exported import INT8, ONNX, exported
 
-    if runner == "onnx-cpu":
-        from ..models.runners.onnx_cpu import OnnxCpuRunner
+    if member.kind == "xumx" and runner != "onnx-cpu":  # the one network with compiled loops
+        from ..models.runners.int8_cpu import Int8CpuRunner, load_packed
 
-        graph = exported(profile, path, ONNX)
-        return Separator(chosen, OnnxCpuRunner(graph, n_threads=min(n_threads, os.cpu_count() or 1)))
-    from ..models.runners.int8_cpu import Int8CpuRunner, load_packed
+        return Int8CpuRunner(load_packed(exported(profile, member.kind, path, INT8)))
+    from ..models.runners.onnx_cpu import OnnxCpuRunner
 
-    return Separator(chosen, Int8CpuRunner(load_packed(exported(profile, path, INT8))))
+    if member.kind == "xumx":
+        return OnnxCpuRunner([exported(profile, "xumx", path, ONNX)], n_threads=n_threads)
+    of_frames = member.kind in SPECTRAL
+    sizes = (1, PIECE_FRAMES // chosen.phases) if of_frames else (chosen.hop, PIECE_FRAMES * chosen.hop)
+    graphs = [exported(profile, member.kind, path, ONNX, size) for size in sizes]
+    axes = (0, 2) if of_frames else (-1, -1)
+    return OnnxCpuRunner(graphs, time_axes=axes, n_threads=n_threads)

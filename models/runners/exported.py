@@ -1,4 +1,4 @@
-"""Networks in the form that a runner loads, made once for each content (weights, profile, exporter) and kept.
+"""Networks in the form that a runner loads, made once for each content (weights, sizes, exporter) and kept.
 
 They are made by a program in a process of its own, so that a host never imports torch.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
-from ..profiles import profile_text
+from ..profiles import load_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Form:
     version: str
 
 
-ONNX = Form("onnx_export", "onnx", "2")
+ONNX = Form("onnx_export", "onnx", "3")
 INT8 = Form("int8_export", "npz", "int8-1")
 
 
@@ -35,12 +35,15 @@ def cache_folder() -> Path:
     return Path(root) / "stemrack" / "onnx"
 
 
-def exported(profile: str, weights: Path, form: Form = ONNX) -> Path:
+def exported(profile: str, kind: str, weights: Path, form: Form = ONNX, length: int = 0) -> Path:
     """Return the path of a profile's network with a file's weights, exported if it is not in the cache.
+
+    length: frames or samples that the form takes at a time; 0: any number.
 
     Raises: ModelError with what the exporting process said when it fails.
     """
-    described = weights.read_bytes() + profile_text(profile).encode() + form.version.encode()
+    network = f"{load_profile(profile).member(kind)} {length} {form.version}"
+    described = weights.read_bytes() + network.encode()
     key = hashlib.sha256(described).hexdigest()[:24]
     path = cache_folder() / f"{key}.{form.suffix}"
     if not path.is_file():
@@ -51,7 +54,9 @@ def exported(profile: str, weights: Path, form: Form = ONNX) -> Path:
             "-m",
             f"{__package__}.{form.module}",
             profile,
+            kind,
             str(weights),
+            str(length),
             str(unfinished),
         ]
         done = subprocess.run(command, capture_output=True, text=True)

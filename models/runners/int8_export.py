@@ -1,6 +1,6 @@
 """Packing of a network's step for `int8_cpu`: run as a program, so that a host never imports torch.
 
-`python -m stemrack.models.runners.int8_export PROFILE WEIGHTS OUT`
+`python -m stemrack.models.runners.int8_export PROFILE KIND WEIGHTS LENGTH OUT`
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..bundles import load_xumx
+from ..bundles import load_network
 from ..errors import ModelError
 from ..profiles import load_profile
 from .int8_cpu import PackedStep, quantised
@@ -57,9 +57,9 @@ def _by_layer(step: XumxStep, name: str) -> np.ndarray:
     return np.stack([[_array(s.get_parameter(f"{name}_l{n}")) for n in layers] for s in stacks])
 
 
-def main(profile: str, weights: str, out: str) -> None:
-    """Pack the network of a profile with the weights of a file."""
-    step = packed(XumxStep(load_xumx(load_profile(profile), Path(weights))))
+def main(profile: str, kind: str, weights: str, _length: str, out: str) -> None:
+    """Pack the X-UMX of a profile with the weights of a file; it takes any number of frames."""
+    step = packed(XumxStep(load_network(load_profile(profile).member(kind), Path(weights))))
     arrays = {name: getattr(step, name) for name in PackedStep.__dataclass_fields__}
     with Path(out).open("wb") as file:
         np.savez(file, **arrays)

@@ -1,8 +1,9 @@
 """Export of a step module to ONNX: the home of torch's exporter and of the onnx package.
 
-Run as a program, it exports a profile's network: `python -m stemrack.models.runners.onnx_export PROFILE
-WEIGHTS OUT`. So each export has a process of its own (torch 2.13 fixes the number of frames from the
-second one on), and a host that needs a graph never imports torch.
+Run as a program, it exports a network of a profile:
+`python -m stemrack.models.runners.onnx_export PROFILE KIND WEIGHTS LENGTH OUT`.
+So each export has a process of its own (torch 2.13 fixes the number of frames from the second one on),
+and a host that needs a graph never imports torch.
 """
 
 from __future__ import annotations
@@ -13,53 +14,62 @@ import logging
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 
-from ..bundles import load_xumx
+from ..bundles import load_network
 from ..errors import ModelError
 from ..profiles import load_profile
-from .onnx_cpu import INPUTS, OUTPUTS
-from .step_graph import XumxStep
+from .step_graph import StepModule, XumxStep, step_of
 
 EXAMPLE_FRAMES = 8
 """Any number above one: the exporter would take a single frame for a constant."""
 
 
-def export_step(step: XumxStep, path: Path) -> None:
-    """Write the step graph with a free number of frames and explicit states to `path`."""
-    config = step.network.config
-    features = torch.zeros(EXAMPLE_FRAMES, config.n_in_channels * config.n_in_bins)
-    state = torch.zeros(step.state_shape)
+def export_step(step: StepModule, path: Path, length: int = 0) -> None:
+    """Write the step graph with explicit states to `path`.
+
+    length: frames or samples that it takes; 0 leaves their number open, which X-UMX alone knows.
+    """
+    is_open = length == 0
+    example = step.eval().example(EXAMPLE_FRAMES if is_open else length)
+    state = step.initial()
+    names = [f"state_{i}" for i in range(len(state))]
     frame = torch.export.Dim("frame", min=1, max=1 << 16)
+    shapes: Any = None
+    if isinstance(step, XumxStep):
+        shapes = {"features": {0: frame} if is_open else None, "hidden": None, "cell": None}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            step.eval(),
-            (features, state, state.clone()),
+            step,
+            (example, *state),
             dynamo=True,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes={"features": {0: frame}, "hidden": None, "cell": None},
+            input_names=["x", *names],
+            output_names=["y", *(f"next_{name}" for name in names)],
+            dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
         )
     if program is None:
         raise ModelError("torch.onnx.export gave no program")
     model = program.model_proto
-    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-        raise ModelError("the exporter fixed the number of frames: export in a process of its own")
-    # The exporter writes the example's number of frames into the shape of the output.
-    model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "frame"
-    del model.graph.value_info[:]
+    if is_open:
+        if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+            raise ModelError("the exporter fixed the number of frames: export in a process of its own")
+        # The exporter writes the example's number of frames into the shape of the output.
+        model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "frame"
+        del model.graph.value_info[:]
     onnx.save(model, path)
 
 
-def main(profile: str, weights: str, out: str) -> None:
-    """Export the network of a profile with the weights of a file."""
-    export_step(XumxStep(load_xumx(load_profile(profile), Path(weights))), Path(out))
+def main(profile: str, kind: str, weights: str, length: str, out: str) -> None:
+    """Export a network of a profile with the weights of a file."""
+    network = load_network(load_profile(profile).member(kind), Path(weights))
+    export_step(step_of(network), Path(out), int(length))
 
 
 if __name__ == "__main__":

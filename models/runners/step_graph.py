@@ -1,18 +1,25 @@
-"""The step of a spectrogram network as one function of arrays: what a runner runs.
+"""The step of a network as one function of arrays: what a runner runs.
 
-    (features (k, n_in), hidden, cell) -> (masks (stem, channel, k, band), next hidden, next cell)
+    (x, state_0, state_1, ...) -> (y, next_state_0, next_state_1, ...)
 
-Features and masks keep frames before bands, as the FFT writes them; the states of the four stacks are
-stacked, (stem, layer, 1, width).
+Networks of frames: features (k, n_in) -> masks (stem, channel, k, band); frames before bands, as the FFT
+writes them. Networks of samples: (channel, sample) -> (stem, channel, sample).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..stems import N_STEMS
 from ..xumx import Xumx
+
+
+def step_of(network: Any) -> StepModule:
+    """Return the step of a network; it starts from `initial()`."""
+    return XumxStep(network) if isinstance(network, Xumx) else AdvanceStep(network)
 
 
 class XumxStep(nn.Module):
@@ -43,11 +50,16 @@ class XumxStep(nn.Module):
             self.head_weight = nn.Parameter(by_stem, requires_grad=False)
             self.head_bias = nn.Parameter((offset * scale + means).view(N_STEMS, 1, -1), requires_grad=False)
 
-    @property
-    def state_shape(self) -> tuple[int, int, int, int]:
-        """Shape of hidden and of cell state."""
+    def initial(self) -> list[torch.Tensor]:
+        """Return hidden and cell states of silence, those of the four stacks stacked."""
         c = self.network.config
-        return (N_STEMS, c.n_layers, 1, c.hidden)
+        shape = (N_STEMS, c.n_layers, 1, c.hidden)
+        return [torch.zeros(shape), torch.zeros(shape)]
+
+    def example(self, length: int) -> torch.Tensor:
+        """Return an input of some frames."""
+        c = self.network.config
+        return torch.zeros(length, c.n_in_channels * c.n_in_bins)
 
     def forward(
         self, features: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
@@ -69,6 +81,36 @@ class XumxStep(nn.Module):
         masks = torch.softmax(y, dim=0) if c.head == "softmax" else torch.relu(y)
         shaped = masks.unflatten(2, (c.n_out_channels, c.n_out_bins)).transpose(1, 2)
         return shaped, torch.stack(next_hidden), torch.stack(next_cell)
+
+
+class AdvanceStep(nn.Module):
+    """The streaming step of a network that has an `advance` (U-Net, Demucs)."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.of_frames = hasattr(network.config, "n_in_bins")
+
+    def initial(self) -> list[torch.Tensor]:
+        """Return the states of silence."""
+        return list(self.network.init_state(1))
+
+    def example(self, length: int) -> torch.Tensor:
+        """Return an input of some frames, or of some samples."""
+        if self.of_frames:
+            return torch.zeros(length, self.network.config.n_in_bins)
+        return torch.zeros(self.network.config.n_channels, length)
+
+    def forward(self, x: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the answer and the next states; the states passed in stay as they are."""
+        if not self.of_frames:
+            y, following = self.network.advance(x[None], list(state))
+            return y[0], *following
+        masks, following = self.network.advance(x.T[None, None], list(state))
+        return masks[0].transpose(2, 3), *following
+
+
+StepModule = XumxStep | AdvanceStep
 
 
 def _normalisation(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
-from ..xumx import Xumx
-from .step_graph import XumxStep
+from .step_graph import step_of
 
 RunnerState = list[torch.Tensor]
 
@@ -16,17 +17,17 @@ class TorchCpuRunner:
 
     name = "torch-cpu"
 
-    def __init__(self, network: Xumx) -> None:
-        self._step = XumxStep(network)
+    def __init__(self, network: Any) -> None:
+        self._step = step_of(network)
 
     def init_state(self) -> RunnerState:
-        """Return the zeroed state of a stream."""
-        return [torch.zeros(self._step.state_shape), torch.zeros(self._step.state_shape)]
+        """Return the state of a stream that has heard nothing."""
+        return [tensor.clone() for tensor in self._step.initial()]
 
-    def step(self, features: np.ndarray, state: RunnerState) -> np.ndarray:
-        """Return the masks (stem, channel, k, band) of k frames of features (k, n_in); updates the state."""
+    def step(self, x: np.ndarray, state: RunnerState) -> np.ndarray:
+        """Return the answer to the next frames (k, n_in) or samples (channel, n); updates the state."""
         with torch.inference_mode():
-            masks, hidden, cell = self._step(torch.from_numpy(features), *state)
-            state[0].copy_(hidden)
-            state[1].copy_(cell)
-            return masks.contiguous().numpy()
+            y, *following = self._step(torch.from_numpy(np.ascontiguousarray(x)), *state)
+            for own, new in zip(state, following, strict=True):
+                own.copy_(new)
+            return y.contiguous().numpy()

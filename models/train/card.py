@@ -44,7 +44,8 @@ def model_card(manifest: dict[str, Any], report: dict[str, Any], material: Seque
     manifest: of the weights; report: of `stemrack evaluate --json` with these weights; material: folders
     that the shards were prepared from; note: what no file knows, in a person's words.
     """
-    lines = [f"# Weights `{manifest['profile']}`", "", *([note, ""] if note else [])]
+    title = f"# Weights `{manifest['profile']}`, network `{manifest['network']}`"
+    lines = [title, "", *([note, ""] if note else [])]
     lines += ["## Training", "", f"{manifest['steps']} steps in {manifest['seconds'] / 3600:.1f} hours.", ""]
     rows = [[str(s["from_step"]), f"`{s['command']}`", s["data_sha256"][:16]] for s in manifest["stretches"]]
     lines += _table(["from step", "command", "sha256 of the shards"], rows)
@@ -78,10 +79,12 @@ def ship(run: Path, report: Path, material: Sequence[Path], target: Path, note: 
     if not weights.is_file() or not manifest_path.is_file():
         raise DataError(f"{run} has no best.safetensors with manifest: let 'train fit' validate once")
     manifest = json.loads(manifest_path.read_text())
+    manifest = {"network": "xumx", **manifest}  # runs of an earlier version knew no other
     measured = json.loads(report.read_text())
-    if measured.get("weights_sha256") != manifest["sha256"]:
+    if measured.get("weights_sha256") != {manifest["network"]: manifest["sha256"]}:
         raise DataError(
-            f"{report} was measured with other weights: run 'stemrack evaluate --weights {weights}'"
+            f"{report} was measured with other weights: run 'stemrack evaluate --profile "
+            f"{manifest['profile']}:{manifest['network']} --weights {weights}'"
         )
     card = model_card(manifest, measured, material, note)
     manifest["quality_sdr_db"] = {**measured["means"]["sdr_db"], "mean": measured["mean_sdr_db"]}

@@ -20,8 +20,8 @@ def test_live_is_what_the_design_says():
     assert live.latency_samples == 512
     assert live.window_latency_ms == pytest.approx(23.22, abs=0.01)
     assert live.bands.n_bins == 2049
-    assert live.xumx.n_in_bins == 3 * live.bands.n_bands
-    assert live.xumx.directions == 1
+    assert live.member("xumx").config.n_in_bins == 3 * live.bands.n_bands
+    assert live.member("xumx").config.directions == 1
     assert "live" in profile_names()
 
 
@@ -49,4 +49,4 @@ def test_unknown_names_list_what_there_is(tmp_path):
     with pytest.raises(SpecError, match="does not exist"):
         load_profile(str(tmp_path / "none.toml"))
     (tmp_path / "mine.toml").write_text(LIVE.replace("hidden = 224", "hidden = 32"))
-    assert load_profile(str(tmp_path / "mine.toml")).xumx.hidden == 32
+    assert load_profile(str(tmp_path / "mine.toml")).member("xumx").config.hidden == 32

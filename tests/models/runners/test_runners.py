@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_profile import write_small_profile
 
-from stemrack.models.bundles import load_xumx
+from stemrack.models.bundles import load_network
 from stemrack.models.errors import ModelError
 from stemrack.models.layers import Interleaved
 from stemrack.models.runners.exported import INT8, exported
@@ -29,13 +29,13 @@ def files(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def network(files):
     profile, _, weights = files
-    return load_xumx(profile, weights)
+    return load_network(profile.member("xumx"), weights)
 
 
 @pytest.fixture(scope="module")
 def graph(files) -> Path:
     _, toml, weights = files
-    return exported(str(toml), weights)
+    return exported(str(toml), "xumx", weights)
 
 
 def _features(network, k: int, seed: int = 0) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_torch_runner_is_the_network(network):
 
 
 def test_onnx_agrees_with_torch_over_many_hops(network, graph):
-    reference, runner = TorchCpuRunner(network), OnnxCpuRunner(graph)
+    reference, runner = TorchCpuRunner(network), OnnxCpuRunner([graph])
     state, own = reference.init_state(), runner.init_state()
     worst = 0.0
     for k in [1] * 300 + [16, 1, 7, 64, 1]:
@@ -81,7 +81,7 @@ def test_int8_is_the_network_with_rounded_weights(network):
                 for ours, theirs in (("inward", "weight_ih"), ("again", "weight_hh")):
                     w = getattr(rounded, ours)[s, layer] * getattr(rounded, f"{ours}_scale")[s, layer]
                     stack.get_parameter(f"{theirs}_l{layer}").copy_(torch.from_numpy(w.T.copy()))
-    state, hidden = runner.init_state(), [torch.zeros(step.state_shape), torch.zeros(step.state_shape)]
+    state, hidden = runner.init_state(), [*step.initial()]
     worst = 0.0
     for k in [1] * 300 + [16, 1]:
         features = _features(network, k, seed=k)
@@ -111,16 +111,16 @@ def test_rounding_is_to_the_nearest_of_255_values():
 def test_a_packed_file_is_made_once_and_a_broken_one_is_said(files, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     _, toml, weights = files
-    path = exported(str(toml), weights, INT8)
+    path = exported(str(toml), "xumx", weights, INT8)
     assert load_packed(path).inward.dtype == np.int8
-    assert exported(str(toml), weights, INT8) == path
+    assert exported(str(toml), "xumx", weights, INT8) == path
     path.write_bytes(b"broken")
     with pytest.raises(ModelError, match="is no packed network: delete it"):
         load_packed(path)
 
 
 def test_onnx_states_are_independent_and_deterministic(network, graph):
-    runner = OnnxCpuRunner(graph)
+    runner = OnnxCpuRunner([graph])
     a, b = runner.init_state(), runner.init_state()
     first = runner.step(_features(network, 1, 1), a).copy()
     runner.step(_features(network, 1, 2), a)
@@ -149,8 +149,8 @@ def test_the_graph_leaves_the_number_of_frames_open(graph):
 def test_a_file_that_is_no_graph_is_said(tmp_path):
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a graph")
-    with pytest.raises(ModelError, match="is not an ONNX file"):
-        OnnxCpuRunner(path)
+    with pytest.raises(ModelError, match="no ONNX graph"):
+        OnnxCpuRunner([path])
 
 
 def test_what_the_export_says_is_passed_on(files, tmp_path, monkeypatch):
@@ -159,5 +159,5 @@ def test_what_the_export_says_is_passed_on(files, tmp_path, monkeypatch):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"no tensors")
     with pytest.raises(ModelError, match=r"export of damaged\.safetensors \(onnx\) failed.*cannot be read"):
-        exported(str(toml), damaged)
+        exported(str(toml), "xumx", damaged)
     assert not list((tmp_path / "stemrack" / "onnx").glob("*.onnx"))

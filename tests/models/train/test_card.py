@@ -40,7 +40,7 @@ def _report(path: Path, sha256: str) -> Path:
         json.dumps(
             {
                 "profile": "live",
-                "weights_sha256": sha256,
+                "weights_sha256": {"xumx": sha256},
                 "mean_sdr_db": 3.456,
                 "means": means,
                 "songs": [song],

@@ -1,0 +1,1 @@
+"""Published checkpoints: known sources, downloads, conversion to safetensors in a process of its own."""
