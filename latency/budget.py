@@ -1,7 +1,9 @@
 """The latency budget: what each stage adds, in samples, and how long the worker has.
 
-    D = (hop - gcd(block, hop)) + latency + allowance + effects        (block 0: the first term is hop)
+    D = (grid - gcd(block, grid)) + latency + allowance + effects      (block 0: the first term is grid)
     allowance = max(hop, block + F), and as much more as gives the worker hop - F samples for every hop
+
+grid: the pieces in which stems come, which is the hop where nothing is converted (`pipeline.grid_hop`).
 
 The second condition is ours: with blocks of 256 and hops of 512 the first leaves the worker half a hop, and
 128 samples more give it a whole one.
@@ -22,6 +24,7 @@ from ..rt.block import FADE_SAMPLES
 class Budget:
     """What a sample waits for, stage by stage; all in samples of the device's rate.
 
+    hop: the separator's, or the slots' where that is longer.  grid_samples: 0 where stems come in hops.
     block_samples: 0 where it changes, up to largest_block.  separator_samples: latency of the separation,
     with rate conversion.  allowance_samples: 0 takes the least that is safe, `least_allowance`.
     """
@@ -30,6 +33,7 @@ class Budget:
     hop: int
     block_samples: int
     separator_samples: int
+    grid_samples: int = 0
     largest_block: int = 0
     allowance_samples: int = 0
     effects_samples: int = 0
@@ -44,9 +48,13 @@ class Budget:
             raise ValueError("a changing block needs largest_block")
 
     @property
+    def _grid(self) -> int:
+        return self.grid_samples or self.hop
+
+    @property
     def alignment_samples(self) -> int:
-        """Wait for a hop to be whole, at worst, where blocks and hops do not meet."""
-        return self.hop - math.gcd(self.block_samples, self.hop) if self.block_samples else self.hop
+        """Wait for a piece to be whole, at worst, where blocks and pieces do not meet."""
+        return self._grid - math.gcd(self.block_samples, self._grid) if self.block_samples else self._grid
 
     @property
     def least_allowance(self) -> int:
@@ -61,13 +69,13 @@ class Budget:
         return next(a for a in range(first, first + 2 * self.hop) if self._worker_time(a) >= wanted)
 
     def _worker_time(self, allowance: int) -> int:
-        block, hop = self.block_samples, self.hop
+        block, grid = self.block_samples, self._grid
         behind = self.alignment_samples + self.separator_samples + allowance + self.effects_samples
         times = []
-        for p in range(0, math.lcm(block, hop), block):
+        for p in range(0, math.lcm(block, grid), block):
             wanted = p - behind + block + FADE_SAMPLES
-            end_of_slot = -(-wanted // hop) * hop
-            needed = end_of_slot + self.separator_samples + self.effects_samples
+            end_of_piece = -(-wanted // grid) * grid
+            needed = end_of_piece + self.separator_samples + self.effects_samples
             there_at = -(-needed // block) * block
             times.append(p + block - there_at)
         return min(times)

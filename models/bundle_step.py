@@ -22,6 +22,7 @@ from .stems import N_STEMS, STEMS
 from .streaming_bundle import BundleManifest, check_file, initial_state
 
 RUNTIME_ERRORS = (
+    RuntimeError,
     Fail,
     InvalidArgument,
     InvalidGraph,
@@ -30,7 +31,8 @@ RUNTIME_ERRORS = (
     NotImplemented,
     RuntimeException,
 )
-"""What ONNX Runtime raises for graphs that it cannot load or run."""
+"""What ONNX Runtime raises for graphs that it cannot load or run, the first of bound buffers."""
+LOAD_ERRORS = (ModelError, *RUNTIME_ERRORS)
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class BundleStep:
                 names=names,
                 initial=self.initial,
             )
-        except (ModelError, *RUNTIME_ERRORS) as error:
+        except LOAD_ERRORS as error:
             said = _first_line(error.__cause__ or error)
             raise ModelError(f"{manifest.path} is no ONNX graph that runs here ({said})") from error
         self._places = [STEMS.index(stem) for stem in manifest.stems]

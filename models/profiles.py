@@ -20,6 +20,8 @@ FEATURES_PER_BAND = 3
 """Left level, right level, correlation: see `bands.band_features`."""
 
 
+CHUNKED_NAMES = ("studio", "offline")
+"""Profiles of published networks: see `chunked_profile`."""
 SPECTRAL = ("xumx", "unet")
 """Networks that answer with masks for frames; the others answer with sound."""
 
@@ -193,9 +195,10 @@ def _blends(data: Any, source: str) -> dict[tuple[str, ...], Table]:
 
 
 def profile_names() -> list[str]:
-    """Return the names of the shipped profiles."""
+    """Return the names of the shipped profiles of causal networks."""
     folder = resources.files("stemrack.models.weights")
-    return sorted(Path(str(f.name)).stem for f in folder.iterdir() if f.name.endswith(".toml"))
+    found = sorted(Path(str(f.name)).stem for f in folder.iterdir() if f.name.endswith(".toml"))
+    return [name for name in found if name not in CHUNKED_NAMES]
 
 
 def profile_text(name_or_path: str) -> str:
@@ -206,10 +209,9 @@ def profile_text(name_or_path: str) -> str:
         if not path.is_file():
             raise SpecError(f"profile file {path} does not exist")
         return path.read_text()
-    if name_or_path not in profile_names():
-        raise SpecError(
-            f"no profile '{name_or_path}': there are {', '.join(profile_names())}, or name a .toml file"
-        )
+    names = [*profile_names(), *CHUNKED_NAMES]
+    if name_or_path not in names:
+        raise SpecError(f"no profile '{name_or_path}': there are {', '.join(names)}, or name a .toml file")
     return (resources.files("stemrack.models.weights") / f"{name_or_path}.toml").read_text()
 
 

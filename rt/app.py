@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 from ..clients import cli as clients_cli
 from ..models.errors import ModelError
-from . import app_control, app_latency, app_live, app_models
+from . import app_compare, app_control, app_latency, app_live, app_models
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -155,6 +155,7 @@ def evaluate_command(
     )
 
 
+cli.command("compare")(app_compare.compare_command)
 clients_cli.add_commands(cli)
 app_live.add_commands(cli)
 app_latency.add_commands(cli)
@@ -214,6 +215,9 @@ def fit_command(context: Context) -> None:
     from ..models.train import fit
 
     raise Exit(fit.main(context.args))
+
+
+train.command("blend")(app_compare.blend_command)
 
 
 @train.command("demo")

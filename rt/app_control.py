@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .app_profile import ProfileDesk
     from .live import Listen, Served
 
 
@@ -32,12 +33,18 @@ def server_settings(config: Any) -> Any:
     )
 
 
-def node_settings(config: Any, engine: Any, latency_ms: Callable[[], float]) -> Any:
-    """Return what the node shows and does for others.  Raises: ConfigError for unusable files."""
+def node_settings(
+    config: Any, engine: Any, latency_ms: Callable[[], float], profiles: ProfileDesk | None = None
+) -> Any:
+    """Return what the node shows and does for others; profiles: for changing to another.
+
+    Raises: ConfigError for unusable files.
+    """
     from importlib.metadata import version
 
-    from .control.auth import Tokens, load_tokens, state_folder
+    from .control.auth import Tokens, load_tokens
     from .control.node import NodeSettings
+    from .state_folder import state_folder
 
     control = config.control
     if control.token:
@@ -57,6 +64,8 @@ def node_settings(config: Any, engine: Any, latency_ms: Callable[[], float]) -> 
         inputs=_choices(control.inputs, found.input),
         outputs=_choices(control.outputs, found.output),
         scene_file=state_folder() / "scenes.json",
+        profiles=profiles.choices if profiles else (),
+        change_profile=profiles.change if profiles else None,
     )
 
 
@@ -67,7 +76,8 @@ def _choices(named: tuple[str, ...], present: str | None) -> tuple[str, ...]:
 
 def lend_own_token(environment: MutableMapping[str, str]) -> None:
     """Let `ctl` and `monitor` use the token of the node that this user runs here, unless one is given."""
-    from .control.auth import load_tokens, state_folder
+    from .control.auth import load_tokens
+    from .state_folder import state_folder
 
     path = state_folder() / "tokens.json"
     if "STEMRACK_TOKEN" not in environment and "STEMRACK_URL" not in environment and path.exists():
@@ -76,9 +86,13 @@ def lend_own_token(environment: MutableMapping[str, str]) -> None:
 
 @contextmanager
 def control_for(
-    config: Any, engine: Any, listen: Listen, latency_ms: Callable[[], float]
+    config: Any,
+    engine: Any,
+    listen: Listen,
+    latency_ms: Callable[[], float],
+    profiles: ProfileDesk | None = None,
 ) -> Iterator[Served]:
-    """Serve the protocol for as long as the context lasts; gives where.
+    """Serve the protocol for as long as the context lasts; gives where. profiles: for changing to another.
 
     Raises: EngineStateError if the port is taken; ConfigError.
     """
@@ -89,12 +103,13 @@ def control_for(
     if not config.control.port:
         yield Served()
         return
-    from .control.auth import own_address, state_folder
+    from .control.auth import own_address
     from .control.node import EngineNode
     from .control.pages import load_pages
     from .control.service import ControlService
+    from .state_folder import state_folder
 
-    settings = node_settings(config, engine, latency_ms)
+    settings = node_settings(config, engine, latency_ms, profiles)
     node = EngineNode(engine, settings)
     web = Path(str(files("stemrack.clients"))) / "web"
     service = ControlService(node, server_settings(config), load_pages(web))

@@ -203,11 +203,11 @@ def _clients_beside(config: Any, n_clients: int, moves_per_s: float, reports: li
 def _control(config: Any, settings: Any) -> Any:
     """Return the control's variant: given the median hop time, an engine that spins for it."""
     from ..latency.soak import SpinningSeparator
-    from ..models.profiles import load_profile
     from .engine import Engine
+    from .profile_kinds import profile_facts
     from .worker import WorkerSettings
 
-    latency_samples = load_profile(config.engine.profile).latency_samples
+    latency_samples = profile_facts(config.engine.profile).latency_samples
     devices = replace(settings.devices, function="control")
 
     def make(median_s: float) -> Any:

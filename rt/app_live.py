@@ -35,21 +35,24 @@ def input_overrides(given: str | None) -> dict[str, Any]:
     return {"device.input": given, "device.file": ""}
 
 
-def engine_settings(config: Any) -> Any:
+def engine_settings(config: Any, slots: int = 0) -> Any:
     """Return the settings of the engine that a configuration describes.
 
+    slots: hop of the slots of an engine that runs; 0: what suits the profile.
     Raises: ConfigError for what no engine has to be started to know; ModelError for profile and weights.
     """
-    from ..models.bundles import find_weights
-    from ..models.profiles import load_profile
     from .audio import AUTO, DeviceChoice
     from .engine import EngineSettings
+    from .profile_kinds import find_files, profile_facts
+    from .runner_choice import CPU
     from .worker import WorkerSettings, load_from_profile
 
     engine, device = config.engine, config.device
-    profile = load_profile(engine.profile)
+    profile = profile_facts(engine.profile)
     weights = Path(engine.weights) if engine.weights else None
-    find_weights(profile, weights)
+    find_files(profile.name, weights)
+    if profile.is_whole:
+        raise ConfigError(f"profile '{profile.name}' needs the whole track: it renders, and cannot play live")
     _check(config)
     wants_input = not device.file and device.input != "none"
     output: Any = None if device.output == "none" else device.output
@@ -60,6 +63,8 @@ def engine_settings(config: Any) -> Any:
         worker=WorkerSettings(
             load=partial(load_from_profile, engine.profile, engine.runner, weights, engine.threads),
             realtime=engine.realtime,
+            runner=engine.runner if profile.may_use_cuda else "",
+            on_cpu=partial(load_from_profile, engine.profile, CPU, weights, engine.threads),
         ),
         devices=DeviceChoice(
             input=device.input if wants_input else None,
@@ -68,7 +73,7 @@ def engine_settings(config: Any) -> Any:
             block_samples=device.block_samples,
             latency=device.latency,
         ),
-        plan_for=lambda resolved: stream_plan(config, resolved),
+        plan_for=lambda resolved: stream_plan(config, resolved, slots),
         mixer=config.mixer.state,
         input_file=Path(device.file) if device.file else None,
     )
@@ -88,21 +93,24 @@ def _check(config: Any) -> None:
         raise ConfigError(f"[device] input = {device.input!r}: {said}")
 
 
-def budget_for(config: Any, resolved: Any) -> Any:
-    """Return the latency budget on the devices that were found."""
+def budget_for(config: Any, resolved: Any, slots: int = 0) -> Any:
+    """Return the latency budget on the devices that were found; slots: as for `engine_settings`."""
     from ..latency.budget import Budget
-    from ..models.profiles import load_profile
+    from .block import slot_hop
     from .limiter import limiter_latency
-    from .pipeline import live_latency_samples
+    from .pipeline import grid_hop, live_latency_samples
+    from .profile_kinds import profile_facts
 
-    profile = load_profile(config.engine.profile)
-    hop = profile.hop
+    profile = profile_facts(config.engine.profile)
+    slots = slots or slot_hop(profile.hop)
+    grid = grid_hop(profile.hop, resolved.rate_hz, slots)
     return Budget(
         rate_hz=resolved.rate_hz,
-        hop=hop,
+        hop=max(profile.hop, slots),
+        grid_samples=grid,
         block_samples=resolved.block_samples,
         largest_block=resolved.largest_block,
-        separator_samples=live_latency_samples(hop, profile.latency_samples, resolved.rate_hz, hop),
+        separator_samples=live_latency_samples(profile.hop, profile.latency_samples, resolved.rate_hz, grid),
         allowance_samples=config.engine.allowance_samples,
         limiter_samples=limiter_latency(LIMITER_LOOKAHEAD) if config.mixer.true_peak else 0,
         follower_samples=capture_target(resolved) if resolved.separate_input else 0,
@@ -121,7 +129,7 @@ LIMITER_LOOKAHEAD = 64
 """Samples; 1.5 ms at 44.1 kHz."""
 
 
-def stream_plan(config: Any, resolved: Any) -> Any:
+def stream_plan(config: Any, resolved: Any, slots: int = 0) -> Any:
     """Return the stream's plan on the devices found.  Raises: ConfigError for missing channels."""
     from .block import INPUT_FROM_CAPTURE, INPUT_FROM_DEVICE
     from .config import pair_of
@@ -139,7 +147,7 @@ def stream_plan(config: Any, resolved: Any) -> Any:
         )
     return StreamPlan(
         rate_hz=resolved.rate_hz,
-        delay_samples=budget_for(config, resolved).delay_samples,
+        delay_samples=budget_for(config, resolved, slots).delay_samples,
         n_in_channels=n_inputs,
         n_out_channels=n_outputs,
         input_source=INPUT_FROM_CAPTURE if resolved.separate_input else INPUT_FROM_DEVICE,
@@ -185,7 +193,7 @@ def run_command(
     output: Output = None,
     profile: Annotated[str | None, Option("-n", "--profile", help="Profile, by name or .toml.")] = None,
     runner: Annotated[
-        str | None, Option(help="Engine of the networks: auto, int8-cpu, onnx-cpu or torch-cpu.")
+        str | None, Option(help="Engine of the networks: auto, cpu, int8-cpu, onnx-cpu, torch-cpu or cuda.")
     ] = None,
     weights: Annotated[str | None, Option(help="Weights in place of the profile's own.")] = None,
     rate_hz: Annotated[int | None, Option("--rate", help="Sample rate; 0: the device's own.")] = None,
@@ -247,13 +255,15 @@ def run_command(
 
 def _control(config: Any, engine: Any, listen: Any) -> Any:
     from .app_control import control_for
+    from .app_profile import ProfileDesk
 
-    return control_for(config, engine, listen, lambda: latency_ms(config, engine))
+    desk = ProfileDesk(config, engine, engine_settings)
+    return control_for(config, engine, listen, lambda: latency_ms(desk.config, engine), desk)
 
 
 def latency_ms(config: Any, engine: Any) -> float:
     """Return what the budget says on the devices that the engine has now."""
-    budget = budget_for(config, engine.resolved)
+    budget = budget_for(config, engine.resolved, engine.slot_hop)
     return budget.ms(budget.total_samples)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from .command_line import Argument, AsJson, Option, Typer
 from .errors import ConfigError
+from .profile_kinds import bundles_home, models_home
 
 if TYPE_CHECKING:
     from ..models.official.catalogue import Entry, Kind
@@ -25,13 +27,6 @@ NOT_PARAMETERS = (".running_mean", ".running_var", "_sample.kernel")
 """Endings of tensors that were not trained: statistics and filters."""
 
 ModelName = Annotated[str, Argument(metavar="NAME", help="A name that `models list` shows.")]
-
-
-def models_home() -> Path:
-    """Return the folder of installed models, below the state folder."""
-    from .control.auth import state_folder
-
-    return state_folder() / "models"
 
 
 @models.command("pull")
@@ -67,11 +62,11 @@ def pull_command(
 def import_command(
     files: Annotated[list[Path], Argument(metavar="FILE", help="The checkpoint; four files for umx.")],
     kind: Annotated[
-        str,
+        str | None,
         Option(
             "--as", metavar="KIND", help="xumx, unet, demucs, tdc or umx; or a name that `models list` shows."
         ),
-    ],
+    ] = None,
     name: Annotated[
         str | None,
         Option("--name", help="What to call it; default: the name given by --as, else the file's."),
@@ -80,11 +75,25 @@ def import_command(
 ) -> None:
     """Convert a local checkpoint: TorchScript, an asteroid pickle, state dicts, or X-UMX as ONNX.
 
+    A file NAME.bundle.toml (or .json) is the manifest of a streaming ONNX network: it is checked and
+    installed as the profile bundle:NAME.
     Files of Open-Unmix are told apart by their names, which begin with the stem's.
     Exit code: 0 installed, 1 the file was refused, 2 wrong usage.
     """
     from ..models.official.installed import NAME, import_files
+    from ..models.streaming_bundle import import_bundle, is_bundle
+    from .screen import print_lines
 
+    if len(files) == 1 and is_bundle(files[0].name):
+        report = import_bundle(files[0], bundles_home())
+        facts = asdict(report)
+        if as_json:
+            print(json.dumps(facts))
+        else:
+            print_lines([f"{key.replace('_', ' '):<16} {value}" for key, value in facts.items() if value])
+        return
+    if kind is None:
+        raise ConfigError("--as says what kind of checkpoint it is: xumx, unet, demucs, tdc, umx, or a name")
     network, entry = _kind(kind)
     parts = _parts(files, network)
     called = name or (entry.name if entry else files[0].stem.lower().replace(" ", "-"))

@@ -33,6 +33,7 @@ from .block import (
     WORKER_PHASE,
     Block,
     Geometry,
+    of_worker,
 )
 from .callback import callback, capture
 from .errors import DeviceError
@@ -175,7 +176,8 @@ class _Streams:
         """Start the stream once the worker has made itself ready for it; without one, at once."""
         w = self._block.words
         stop = time.monotonic() + WORKER_LIMIT_S
-        while load(w, WORKER_PHASE) == READY and load(w, WORKER_EPOCH) != load(w, EPOCH):
+        phase, epoch = of_worker(w, WORKER_PHASE), of_worker(w, WORKER_EPOCH)
+        while load(w, phase) == READY and load(w, epoch) != load(w, EPOCH):
             if time.monotonic() > stop:
                 break
             time.sleep(0.002)

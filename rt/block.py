@@ -10,6 +10,7 @@ began, across all its streams; a stream begins at ORIGIN, a hop border.
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -74,7 +75,7 @@ N_INPUT_DROPPED = 67
 """Samples of the capture ring that were jumped over."""
 LAST_LATE = 68
 WET_STATE, WET_BEGIN = 69, 70
-"""Direction of the newest cross-fade, and the input position where it began."""
+"""Direction of the newest cross-fade of wet and dry, and the input position where it began."""
 STOP_BEGIN = 71
 FADED = 72
 """1 once a stream that was asked to stop is silent."""
@@ -82,6 +83,10 @@ METER_SERVED = 73
 CAPTURE_READ = 74
 METER_RUNNING, METER_PUBLISHED = 77, 78
 """Samples in the running and in the published meter sums."""
+FADE_BEGIN, FADE_DELAY = 80, 81
+"""Output position where the change of delay that is under way began (NOWHERE: none is), and its new delay."""
+NEXT_WET_STATE, NEXT_WET_BEGIN = 82, 83
+"""WET_STATE and WET_BEGIN of the path with the new delay."""
 
 TO_WET, TO_DRY = 0, 1
 """Values of WET_STATE; a fade that is over stays what it was."""
@@ -98,8 +103,11 @@ REVISION = 96
 METER_REQUEST = 97
 STOPPING = 98
 """1: fade out, keep silent."""
+NEXT_DELAY, DELAY_BEGIN = 99, 100
+"""The delay that is wanted, and the output position from which the callback fades to it, see `delay`."""
 
-# The worker.
+# The worker: two sets of words, WORKER_SHIFT apart, as two run while the profile changes; see `of_worker`.
+WORKER_SHIFT = 40
 WORKER_HEARTBEAT_NS = 104
 WORKER_PHASE = 105
 WORKER_POSITION = 106
@@ -107,10 +115,13 @@ WORKER_POSITION = 106
 N_HOPS, N_SKIPPED_HOPS, N_BAD_HOPS = 107, 108, 109
 """Hops separated; jumped over to catch up; thrown away because a sample was not finite."""
 HOP_TIMES_WRITTEN = 110
+"""Of the active worker, whichever it is: this word is never shifted."""
 WORKER_EPOCH = 111
 """The stream the worker is in, of EPOCH."""
 WORKER_REALTIME = 112
 """1 if the worker got real-time priority."""
+HANDED_OVER = 113
+"""Position of the hop in `handover` that this worker has left for the next one."""
 
 IDLE, PREPARING, READY = 0, 1, 2
 """Values of WORKER_PHASE and AUDIO_PHASE."""
@@ -120,6 +131,10 @@ NODE_HEARTBEAT_NS = 120
 SHUTDOWN = 121
 """How far the node has come in ending its children; the worker goes last, so that the fade is not dry."""
 SHUTDOWN_AUDIO, SHUTDOWN_ALL = 1, 2
+ACTIVE_WORKER = 122
+"""The set of words of the worker in charge, 0 or 1."""
+PUT_FROM, PUT_UNTIL = 123, 124
+"""A worker puts the stems of hops from the one to before the other; the second worker's: two words on."""
 
 # The audio process.
 AUDIO_HEARTBEAT_NS = 128
@@ -160,6 +175,12 @@ MASTER, CUE_GAIN, CEILING = 8, 9, 10
 
 FADE_SAMPLES = 128
 """F of DESIGN 2: cross-fade between wet and dry."""
+DELAY_FADE_SAMPLES = 1024
+"""Cross-fade between two delays."""
+LONGEST_SLOT_HOP = 512
+"""Slots of a node are no longer, so that it can change to a profile with that hop or a multiple of it."""
+SLOT_SAMPLES = 1 << 15
+"""Stems that the slots hold at least, as long as the largest delay may be."""
 SUB_BLOCK_SAMPLES = 512
 """The callback cuts longer blocks into pieces of this length."""
 N_RECORD_CHANNELS = 2 + 2 * N_STEMS
@@ -173,23 +194,44 @@ N_HOP_TIMES = 1 << 16
 MESSAGE_BYTES = 2048
 
 
+LONGEST_HOPS = 8
+"""Hops of the separator that rings and slots hold at least: its latency, and some for being late."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
     """Sizes of the rings: hop in samples of the device, lengths in samples (powers of two)."""
 
     hop: int
-    n_slots: int = 64
+    n_slots: int = 0
+    """0: 64, or as many as SLOT_SAMPLES take."""
     ring_samples: int = 1 << 17
     capture_samples: int = 1 << 17
     record_samples: int = 1 << 18
 
     def __post_init__(self) -> None:
+        if not self.n_slots and self.hop > 0:
+            n_slots = max(64, 1 << (-(-SLOT_SAMPLES // self.hop) - 1).bit_length())
+            object.__setattr__(self, "n_slots", n_slots)
         for name in ("n_slots", "ring_samples", "capture_samples", "record_samples"):
             n = getattr(self, name)
             if n <= 0 or n & (n - 1):
                 raise ValueError(f"{name} must be a power of two, got {n}")
         if not 0 < self.hop * 4 <= self.ring_samples:
             raise ValueError(f"hop must be 1 to a quarter of the ring ({self.ring_samples}), got {self.hop}")
+
+    @classmethod
+    def for_separator(cls, hop: int) -> Geometry:
+        """Return the sizes for a separator's hop: what is longer than usual gets longer rings.
+
+        >>> Geometry.for_separator(512) == Geometry(hop=512), Geometry.for_separator(65_536).ring_samples
+        (True, 524288)
+        """
+        slots = slot_hop(hop)
+        needed = 1 << (LONGEST_HOPS * hop - 1).bit_length()
+        if needed <= SLOT_SAMPLES:
+            return cls(hop=slots)
+        return cls(hop=slots, n_slots=needed // slots, ring_samples=max(needed, 1 << 17))
 
     @property
     def regions(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -207,13 +249,15 @@ class Geometry:
             "slots": (f4, slots),
             "capture": (f4, (2, self.capture_samples)),
             "record": (f4, (N_RECORD_CHANNELS, self.record_samples)),
-            "wet": (f4, (SUB_BLOCK_SAMPLES,)),
-            "dry": (f4, (2, SUB_BLOCK_SAMPLES)),
-            "stems": (f4, (N_STEMS, 2, SUB_BLOCK_SAMPLES)),
-            "buses": (f4, (N_BUSES, 2, SUB_BLOCK_SAMPLES)),
+            # the callback's work space, twice: with the delay there is, and with the one it fades to
+            "wet": (f4, (2, SUB_BLOCK_SAMPLES)),
+            "dry": (f4, (2, 2, SUB_BLOCK_SAMPLES)),
+            "stems": (f4, (2, N_STEMS, 2, SUB_BLOCK_SAMPLES)),
+            "buses": (f4, (2, N_BUSES, 2, SUB_BLOCK_SAMPLES)),
             "limiter": (f8, (N_BUSES, LIMITER_ROWS, LIMITER_COLUMNS)),  # the limiter's state, see `limiter`
             "hop_times_us": (f4, (N_HOP_TIMES,)),
-            "messages": (np.dtype(np.uint8), (2, MESSAGE_BYTES)),  # last words of worker and audio process
+            "handover": (f4, (N_STEMS, 2, self.hop)),  # stems of an ending worker where the next begins
+            "messages": (np.dtype(np.uint8), (3, MESSAGE_BYTES)),  # last words of the children
         }
 
     @property
@@ -261,6 +305,7 @@ class Block:
     buses: np.ndarray
     limiter: np.ndarray
     hop_times_us: np.ndarray
+    handover: np.ndarray
     messages: np.ndarray
 
     @property
@@ -269,7 +314,7 @@ class Block:
         return self.whole.ctypes.data
 
     def say(self, who: int, text: str) -> None:
-        """Leave the last words of a child (0 worker, 1 audio process); what is too long is cut."""
+        """Leave the last words of a child (0, 2 workers, 1 audio process); what is too long is cut."""
         data = text.encode()[: MESSAGE_BYTES - 1]
         self.messages[who] = 0
         self.messages[who, : len(data)] = np.frombuffer(data, np.uint8)
@@ -292,6 +337,9 @@ def make_block(geometry: Geometry, context: BaseContext | None = None) -> Block:
     w[SMALLEST_BLOCK] = NO_BLOCK
     w[LAST_LATE] = STOPPED_NOWHERE
     w[STOP_BEGIN] = STOPPED_NOWHERE
+    w[FADE_BEGIN] = NOWHERE
+    w[PUT_FROM : PUT_FROM + 4] = NOWHERE, NEVER, NEVER, NEVER
+    w[HANDED_OVER] = w[HANDED_OVER + WORKER_SHIFT] = NOWHERE
     block.stamps[:] = NO_STAMP
     places = list(geometry.offsets.values())[: AT_LIMITER - OFFSETS + 1]
     w[OFFSETS : OFFSETS + len(places)] = places
@@ -301,4 +349,20 @@ def make_block(geometry: Geometry, context: BaseContext | None = None) -> Block:
 NO_STAMP = -1
 NO_BLOCK = 1 << 30
 """SMALLEST_BLOCK before the first."""
-STOPPED_NOWHERE = -1
+NOWHERE = STOPPED_NOWHERE = -1
+NEVER = 1 << 62
+"""A position that no node reaches."""
+
+
+def slot_hop(separator_hop: int) -> int:
+    """Return the hop of the slots of a node that begins with a separator of some hop.
+
+    >>> slot_hop(512), slot_hop(1024), slot_hop(128)
+    (512, 512, 128)
+    """
+    return math.gcd(separator_hop, LONGEST_SLOT_HOP)
+
+
+def of_worker(words: np.ndarray, index: int) -> int:
+    """Return where a word of the worker in charge lies, given the first worker's."""
+    return index + WORKER_SHIFT * int(words[ACTIVE_WORKER])

@@ -37,6 +37,7 @@ from .block import (
     CAPTURE_WRITE,
     CEILING,
     DELAY_SAMPLES,
+    FADE_DELAY,
     FOLLOWER_VALUES,
     HOP,
     IN_LEFT,
@@ -72,6 +73,7 @@ from .block import (
     N_SLOTS,
     N_WORDS,
     N_XRUNS,
+    NEXT_WET_STATE,
     ORIGIN,
     POSITION,
     RATE_HZ,
@@ -82,7 +84,9 @@ from .block import (
     SEMAPHORE,
     SMALLEST_BLOCK,
     SUB_BLOCK_SAMPLES,
+    WET_STATE,
 )
+from .delay import cross_fade, end_change, is_changing, next_piece
 from .drift import JUMPED, follow_into
 from .fallback import plan_wet
 from .limiter import limit_into, limiter_latency
@@ -235,36 +239,48 @@ def process(base: int, heard, out, n: int) -> None:
     slots = view_f32(base + 8 * words[AT_SLOTS], (words[N_SLOTS], N_STEMS, 2, words[HOP]))
     capture = view_f32(base + 8 * words[AT_CAPTURE], (2, words[CAPTURE_SAMPLES]))
     record = view_f32(base + 8 * words[AT_RECORD], (N_RECORD_CHANNELS, words[RECORD_SAMPLES]))
-    wet = view_f32(base + 8 * words[AT_WET], (SUB_BLOCK_SAMPLES,))
-    dry = view_f32(base + 8 * words[AT_DRY], (2, SUB_BLOCK_SAMPLES))
-    stems = view_f32(base + 8 * words[AT_STEMS], (N_STEMS, 2, SUB_BLOCK_SAMPLES))
-    buses = view_f32(base + 8 * words[AT_BUSES], (N_BUSES, 2, SUB_BLOCK_SAMPLES))
+    wet = view_f32(base + 8 * words[AT_WET], (2, SUB_BLOCK_SAMPLES))
+    dry = view_f32(base + 8 * words[AT_DRY], (2, 2, SUB_BLOCK_SAMPLES))
+    stems = view_f32(base + 8 * words[AT_STEMS], (2, N_STEMS, 2, SUB_BLOCK_SAMPLES))
+    buses = view_f32(base + 8 * words[AT_BUSES], (2, N_BUSES, 2, SUB_BLOCK_SAMPLES))
     limiter = view_f64(base + 8 * words[AT_LIMITER], (N_BUSES, LIMITER_ROWS, LIMITER_COLUMNS))
     out[:, :] = 0.0
     at = 0
     while at < n:
-        m = min(SUB_BLOCK_SAMPLES, n - at)
         position = words[POSITION]
+        m = next_piece(words, stamps, position, min(SUB_BLOCK_SAMPLES, n - at))
         _take_parameters(words, tables, ramps, acks)
-        _listen(words, follower, ring, capture, meters, heard, at, m, dry)
-        start = position - words[DELAY_SAMPLES]
-        words[N_DRY_SAMPLES] += plan_wet(words, stamps, start, m, wet)
-        _read_dry(words, ring, start, m, dry)
-        words[N_BAD_STEMS] += read_slots(stamps, slots, words[ORIGIN], start, stems, m)
-        mix_into(words, ramps, position, start, m, dry, stems, wet, buses)
-        delay = _limit(words, ramps, limiter, buses, m)
-        hold_ceiling(words, ramps, buses, m)
+        _listen(words, follower, ring, capture, meters, heard, at, m, dry[0])
+        n_dry = _mix(words, ramps, stamps, slots, ring, 0, position, m, dry, stems, wet, buses)
+        if is_changing(words):
+            _mix(words, ramps, stamps, slots, ring, 1, position, m, dry, stems, wet, buses)
+            n_dry = cross_fade(words, position, m, stems, wet, buses)
+            end_change(words, position + m)
+        words[N_DRY_SAMPLES] += n_dry
+        delay = _limit(words, ramps, limiter, buses[0], m)
+        hold_ceiling(words, ramps, buses[0], m)
         for b in range(N_BUSES):
-            meter_one(meters[0, 1 + b], buses[b], m)
+            meter_one(meters[0, 1 + b], buses[0, b], m)
         words[METER_RUNNING] += m
-        send_out(words, buses, m, out, at)
-        _record(words, record, buses, stems, position, m, delay)
+        send_out(words, buses[0], m, out, at)
+        _record(words, record, buses[0], stems[0], position, m, delay)
         at += m
     serve_meters(words, meters)
     words[LAST_BLOCK] = n
     words[LARGEST_BLOCK] = max(n, words[LARGEST_BLOCK])
     words[SMALLEST_BLOCK] = min(n, words[SMALLEST_BLOCK])
     store(words, N_CALLBACKS, words[N_CALLBACKS] + 1)
+
+
+@njit
+def _mix(words, ramps, stamps, slots, ring, path, position, n, dry, stems, wet, buses):
+    """Fill buses[path] with what was heard the path's delay ago; returns how many samples are not all wet."""
+    start = position - words[DELAY_SAMPLES if path == 0 else FADE_DELAY]
+    n_dry = plan_wet(words, stamps, WET_STATE if path == 0 else NEXT_WET_STATE, start, n, wet[path])
+    _read_dry(words, ring, start, n, dry[path])
+    words[N_BAD_STEMS] += read_slots(stamps, slots, words[ORIGIN], start, stems[path], n)
+    mix_into(words, ramps, position, start, n, dry[path], stems[path], wet[path], buses[path])
+    return n_dry
 
 
 @njit

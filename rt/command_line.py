@@ -23,13 +23,28 @@ __all__ = [
     "Weights",
 ]
 
-Profile = Annotated[str, Option("-n", "--name", "--model", help="Profile: a shipped one or a .toml file.")]
+Profile = Annotated[
+    str,
+    Option(
+        "-n",
+        "--name",
+        "--model",
+        "--profile",
+        help="Profile: live, club, acapella, studio, offline, bundle:NAME or a .toml file; "
+        "live:xumx, live:xumx+demucs or live:fast for some of its networks.",
+    ),
+]
 Weights = Annotated[
-    Path | None, Option("--weights", help="Weights (.safetensors) in place of the profile's own.")
+    Path | None,
+    Option("--weights", help="Weights (.safetensors, or a folder of them) in place of the profile's own."),
 ]
 RunnerName = Annotated[
     str,
-    Option("--runner", help="Engine of the networks: auto, int8-cpu (its choice), onnx-cpu or torch-cpu."),
+    Option(
+        "--runner",
+        help="Engine of the networks: auto (CUDA where there is one), cpu (int8 for X-UMX, ONNX Runtime "
+        "for the others), onnx-cpu, torch-cpu or cuda.",
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, Option("-c", "--config", help="Settings: a stemrack.toml (see run --print-config).")

@@ -33,12 +33,15 @@ def _limit(key: str, value: float, lowest: float, highest: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """[engine]: what separates. allowance_samples: time the worker has, 0 for the least that is safe."""
+    """[engine]: what separates. allowance_samples: time the worker has, 0 for the least that is safe.
+
+    threads: in all, of the networks.
+    """
 
     profile: str = "live"
     runner: str = "auto"
     weights: str = ""
-    threads: int = 1
+    threads: int = 2
     allowance_samples: int = 0
     realtime: bool = True
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .errors import InputError
 from .params import MixerState, mixer_state
 
 FORMAT = "stemrack control log 2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileChange:
+    """From which input position on another profile separated, and the change of delay that belongs to it."""
+
+    profile: str
+    position: int
+    delay_samples: int
+    begin: int
+    """Output position from which the delay was faded."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,13 +35,14 @@ class ControlLog:
     limiter_samples: int = 0
     """Look-ahead of the true-peak limiter; 0: it was off."""
     entries: list[tuple[int, MixerState]] = field(default_factory=list)
+    profiles: list[ProfileChange] = field(default_factory=list)
 
     def add(self, revision: int, position: int, state: MixerState) -> None:
         """Append what the callback has taken (`params.Taken`)."""
         self.entries.append((position, state))
 
     def write(self, path: Path) -> None:
-        """Write a line of JSON for the stream and one for each entry."""
+        """Write a line of JSON for the stream, one for each entry and one for each change of profile."""
         head = {
             "format": FORMAT,
             "rate_hz": self.rate_hz,
@@ -40,6 +52,7 @@ class ControlLog:
             "limiter_samples": self.limiter_samples,
         }
         lines = [head, *({"position": p, "mixer": s.as_dict()} for p, s in self.entries)]
+        lines += map(asdict, self.profiles)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -58,7 +71,10 @@ def read_control_log(path: Path) -> ControlLog:
         for line in lines[1:]:
             number += 1
             entry = json.loads(line)
-            log.entries.append((int(entry["position"]), mixer_state(entry["mixer"])))
+            if "profile" in entry:
+                log.profiles.append(ProfileChange(**entry))
+            else:
+                log.entries.append((int(entry["position"]), mixer_state(entry["mixer"])))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(path, f"line {number + 1} is no control log: {error}") from error
     return log

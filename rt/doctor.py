@@ -17,7 +17,7 @@ from typing import Any, Literal
 from ..models.errors import ModelError
 from .asking import ask_devices
 from .config import Config
-from .errors import HostError
+from .errors import ConfigError, HostError
 
 SELF_TEST_S = 5.0
 CHILD_LIMIT_S = 30.0
@@ -84,12 +84,11 @@ def _kernels() -> Finding:
 
 
 def _weights(config: Config) -> Finding:
-    from ..models.bundles import find_weights
-    from ..models.profiles import load_profile
+    from .profile_kinds import find_files, profile_facts
 
     try:
-        profile = load_profile(config.engine.profile)
-        paths = find_weights(profile, Path(config.engine.weights) if config.engine.weights else None)
+        profile = profile_facts(config.engine.profile)
+        paths = find_files(profile.name, Path(config.engine.weights) if config.engine.weights else None)
     except ModelError as error:
         return Finding("weights", "fail", str(error), "choose another [engine] profile or weights")
     size_mib = sum(path.stat().st_size for path in paths.values()) / 2**20
@@ -98,6 +97,7 @@ def _weights(config: Config) -> Finding:
 
 
 def _runners(config: Config) -> Iterator[Finding]:
+    from .runner_choice import choose_runner
     from .separate import RUNNERS
 
     wanted = config.engine.runner
@@ -115,14 +115,17 @@ def _runners(config: Config) -> Iterator[Finding]:
         )
         return
     providers = onnxruntime.get_available_providers()
-    why = "asked for" if wanted != "auto" else "the CPU's fastest; there is no GPU runner yet"
-    chosen = "int8-cpu" if wanted == "auto" else wanted
+    try:
+        chosen, why = choose_runner(wanted)
+    except ConfigError as error:
+        yield Finding("runner", "fail", str(error), "[engine] runner = 'auto'")
+        return
     yield Finding("runner", "ok", f"{chosen} ({why}); ONNX Runtime offers {', '.join(providers)}")
     gpu = shutil.which("nvidia-smi")
     if gpu:
         done = _run([gpu, "-L"])
         said = done.splitlines() if done else ["nvidia-smi lists none"]
-        yield Finding("GPU", "ok", f"{'; '.join(said)} (not used)")
+        yield Finding("GPU", "ok", f"{'; '.join(said)}{'' if chosen == 'cuda' else ' (not used)'}")
 
 
 def _run(command: list[str]) -> str:

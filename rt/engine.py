@@ -6,7 +6,8 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .audio import DeviceChoice, Resolved
 from .block import (
     CAPTURE_READ,
     CAPTURE_WRITE,
+    HOP,
     INPUT_FROM_FEED,
     N_CALLBACKS,
     POSITION,
@@ -24,8 +26,9 @@ from .block import (
     Block,
     Geometry,
     make_block,
+    of_worker,
 )
-from .control_log import ControlLog
+from .control_log import ControlLog, ProfileChange
 from .drift import drift_ppm
 from .errors import EngineStateError, HostError
 from .meters import Level, MeterReader, MeterTap, counters
@@ -34,6 +37,7 @@ from .player import Player
 from .recording import Recorder, RecordingReport, RecordSettings
 from .stream import StreamPlan
 from .supervisor import AudioWatch, Event, Supervisor, WorkerWatch, wait_until
+from .switch import ProfileSwitch
 from .worker import WorkerSettings
 
 TICK_S = 0.01
@@ -67,13 +71,15 @@ class Engine:
     def __init__(self, settings: EngineSettings, on_event: Callable[[Event], None] | None = None) -> None:
         self.settings = settings
         self._context = multiprocessing.get_context("spawn")
-        self.block: Block = make_block(Geometry(hop=settings.hop), self._context)
+        self.block: Block = make_block(Geometry.for_separator(settings.hop), self._context)
         self.events: deque[Event] = deque(maxlen=N_EVENTS)
         self._on_event = on_event
         self._supervisor = Supervisor(self.block, self._context, settings.worker, self._note)
         self._lock = threading.RLock()
         self._fader_lock = threading.Lock()
         """Its own: a fader does not wait while the supervisor spawns a process."""
+        self._structure = threading.Lock()
+        """Held by a change of devices or of the profile: there is one at a time."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="stemrack-engine", daemon=True)
         self._meters = MeterReader(self.block)
@@ -98,7 +104,7 @@ class Engine:
         on_progress("loading and warming up the separator")
         self._wait(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
         if self.worker.state == "failed":
-            raise EngineStateError(f"the worker does not start, saying: {self.block.said(0)}")
+            raise EngineStateError(f"the worker does not start, saying: {self.worker.said}")
         on_progress("opening the device")
         self.start_stream()
 
@@ -137,14 +143,12 @@ class Engine:
         assert self.resolved
         if not self.resolved.block_samples and not self.resolved.largest_block:
             self.resolved = self._survey(self.resolved)
-        plan = self.settings.plan_for(self.resolved)
-        if self.settings.input_file:
-            plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
-            if self._player is None:
-                self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
-                self._player = Player(self.block, self.settings.input_file, plan.rate_hz)
-                self._player.prefill()
-                self._player.start()
+        plan = self._plan(self.settings, self.resolved)
+        if self.settings.input_file and self._player is None:
+            self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
+            self._player = Player(self.block, self.settings.input_file, plan.rate_hz)
+            self._player.prefill()
+            self._player.start()
         self.plan = plan
         choice = self._choice(self.resolved, plan)
         first = load(self.block.words, N_CALLBACKS)
@@ -160,6 +164,12 @@ class Engine:
             lambda: load(self.block.words, N_CALLBACKS) > first, STREAM_LIMIT_S, "the device's first block"
         )
 
+    def _plan(self, settings: EngineSettings, resolved: Resolved) -> StreamPlan:
+        plan = settings.plan_for(resolved)
+        if self.settings.input_file:
+            return replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
+        return plan
+
     def _prepare_faders(self, plan: StreamPlan) -> None:
         """Have the first block find its table; later streams go on with the faders as they stand."""
         with self._fader_lock:
@@ -167,7 +177,7 @@ class Engine:
                 return
             self.control_log = ControlLog(
                 rate_hz=plan.rate_hz,
-                origin=-(-int(self.block.words[POSITION]) // self.settings.hop) * self.settings.hop,
+                origin=-(-int(self.block.words[POSITION]) // self.slot_hop) * self.slot_hop,
                 delay_samples=plan.delay_samples,
                 start_ramp_samples=plan.ramp_samples,
                 limiter_samples=plan.limiter_samples,
@@ -186,8 +196,13 @@ class Engine:
     def change_devices(self, devices: DeviceChoice) -> None:
         """Fade out, open other devices, go on; back to the present ones if that does not work.
 
-        Raises: EngineStateError with what was wrong with the others.  Latency: silent for about a second.
+        Raises: EngineStateError with what was wrong with the others, or while another change is under way.
+        Latency: silent for about a second.
         """
+        with self._alone():
+            self._change_devices(devices)
+
+    def _change_devices(self, devices: DeviceChoice) -> None:
         before = self.settings, self.resolved
         rate_hz = self.plan.rate_hz if self.plan else 0
         self.stop_stream()
@@ -204,6 +219,63 @@ class Engine:
             self.settings, self.resolved = before
             self.start_stream()
             raise
+
+    def change_profile(self, profile: str, settings: EngineSettings, limit_s: float = START_LIMIT_S) -> None:
+        """Separate as other settings say, from a hop on, without a gap; returns when it is done.
+
+        settings: their hop, worker and plan_for are taken; profile: their name, for events and the log.
+        Raises: EngineStateError if that does not work, or not within limit_s, or while another change is
+        under way; the present profile goes on then, and `profile-refused` is told.
+        Latency: until the other worker is loaded, and WARM_S of `switch`, in which it listens.
+        """
+        try:
+            with self._alone():
+                self._change_profile(profile, settings, limit_s)
+        except HostError as error:
+            self._note(Event("profile-refused", time.monotonic(), {"profile": profile, "why": str(error)}))
+            raise
+
+    def _change_profile(self, profile: str, settings: EngineSettings, limit_s: float) -> None:
+        if self.plan is None or self.resolved is None or self.audio.state != "running":
+            raise EngineStateError("the profile changes while sound comes: wait until the stream runs")
+        plan = self._plan(settings, self.resolved)
+        self._note(Event("profile-changing", time.monotonic(), {"profile": profile}))
+        switch = ProfileSwitch(self.block, self._supervisor, self._lock, self._ending)
+        try:
+            switch.prepare(settings.worker, plan, limit_s)
+            with self._lock:
+                done = switch.commit(plan)
+        except HostError:
+            switch.drop()
+            raise
+        self.settings = replace(
+            self.settings, hop=settings.hop, worker=settings.worker, plan_for=settings.plan_for
+        )
+        self.plan = plan
+        if self.control_log:
+            self.control_log.profiles.append(
+                ProfileChange(
+                    profile=profile,
+                    position=done.position,
+                    delay_samples=done.delay_samples,
+                    begin=done.begin,
+                )
+            )
+        switch.settle(done)
+        delay_ms = round(1e3 * plan.delay_samples / plan.rate_hz, 1)
+        facts = {"profile": profile, "delay_ms": delay_ms, "position": done.position}
+        self._note(Event("profile-changed", time.monotonic(), facts))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._structure.acquire(blocking=False):
+            raise EngineStateError(
+                "the profile or the devices are being changed already: try again after that"
+            )
+        try:
+            yield
+        finally:
+            self._structure.release()
 
     def close(self) -> None:
         """Fade out, end everything; may be called at any time and more than once."""
@@ -312,7 +384,12 @@ class Engine:
     @property
     def is_realtime(self) -> bool:
         """Whether the worker got real-time priority."""
-        return bool(self.block.words[WORKER_REALTIME])
+        return bool(self.block.words[of_worker(self.block.words, WORKER_REALTIME)])
+
+    @property
+    def slot_hop(self) -> int:
+        """Samples of the hops in which stems reach the callback: the same for the engine's whole life."""
+        return int(self.block.words[HOP])
 
     @property
     def record_position(self) -> int:

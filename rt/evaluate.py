@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.bundles import weights_sha256
-from ..models.profiles import load_profile
 from ..models.stems import STEMS
 from ..models.train.evaluation import (
     MeanScore,
@@ -25,6 +23,7 @@ from ..models.train.evaluation import (
 )
 from .errors import InputError, OutputError
 from .files import AudioSource
+from .profile_kinds import files_sha256
 from .screen import job_progress, print_table
 
 SUFFIXES = (".flac", ".wav", ".ogg")
@@ -146,7 +145,7 @@ def evaluate_command(
     if json_path is not None:
         settings = {"profile": profile, "runner": runner, "live": live}
         if separate is None:
-            settings["weights_sha256"] = weights_sha256(load_profile(profile), weights)
+            settings["weights_sha256"] = files_sha256(profile, weights)
         _write(json_path, json.dumps(report(results, mean, settings), indent=1) + "\n")
     if csv_path is not None:
         _write_csv(csv_path, results)

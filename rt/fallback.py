@@ -19,8 +19,6 @@ from .block import (
     ORIGIN,
     TO_DRY,
     TO_WET,
-    WET_BEGIN,
-    WET_STATE,
 )
 from .ring import has_slot
 
@@ -62,14 +60,15 @@ def count_late(words: np.ndarray, stamps: np.ndarray, start: int, stop: int) -> 
 
 
 @njit
-def plan_wet(words: np.ndarray, stamps: np.ndarray, start: int, n: int, wet: np.ndarray) -> int:
+def plan_wet(words: np.ndarray, stamps: np.ndarray, at: int, start: int, n: int, wet: np.ndarray) -> int:
     """Fill wet[:n] with the share of wet of the n samples from input position `start`.
 
-    Returns how many of them are not all wet.  Thread: audio.
+    Returns how many of them are not all wet. at: WET_STATE or NEXT_WET_STATE, the path that is planned; where
+    its fade began stands behind it.  Thread: audio.
     """
     hop, origin = words[HOP], words[ORIGIN]
     stop = start + n + FADE_SAMPLES
-    state, begin = words[WET_STATE], words[WET_BEGIN]
+    state, begin = words[at], words[at + 1]
     turn = start + n  # where the state changes in this block
     next_state, next_begin = state, begin
     if state == TO_WET:
@@ -97,5 +96,5 @@ def plan_wet(words: np.ndarray, stamps: np.ndarray, start: int, n: int, wet: np.
         wet[i] = wet_share(state, begin, y)
         if wet[i] < 1.0:
             n_dry += 1
-    words[WET_STATE], words[WET_BEGIN] = next_state, next_begin
+    words[at], words[at + 1] = next_state, next_begin
     return n_dry

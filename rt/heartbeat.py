@@ -45,11 +45,16 @@ def end_process(code: int) -> None:
     os._exit(code)
 
 
-def realtime_priority() -> bool:
-    """Return whether this process got real-time priority; where not, it tried for a higher normal one."""
+def realtime_priority(*, of_all_threads: bool = False) -> bool:
+    """Return whether this process got real-time priority; where not, it tried for a higher normal one.
+
+    of_all_threads: also of those that run already (Linux); else those that are started later inherit it.
+    """
     if hasattr(os, "sched_setscheduler"):
+        threads = os.listdir("/proc/self/task") if of_all_threads and sys.platform == "linux" else ["0"]
         try:
-            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+            for thread in threads:
+                os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(_PRIORITY))
         except OSError:
             pass
         else:

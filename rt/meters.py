@@ -32,6 +32,7 @@ from .block import (
     POSITION,
     TO_DRY,
     WET_STATE,
+    WORKER_SHIFT,
     Block,
 )
 from .units import db_from_gain
@@ -60,16 +61,17 @@ COUNTERS = {
     "bad_input_samples": N_BAD_INPUTS,
     "bad_stem_samples": N_BAD_STEMS,
     "clipped_samples": N_CLIPPED,
-    "hops": N_HOPS,
-    "skipped_hops": N_SKIPPED_HOPS,
-    "bad_hops": N_BAD_HOPS,
 }
 """Everything that is lost, repeated or replaced, by the name a person sees."""
+OF_WORKERS = {"hops": N_HOPS, "skipped_hops": N_SKIPPED_HOPS, "bad_hops": N_BAD_HOPS}
+"""What both workers count, the one that only listens too while the profile changes."""
 
 
 def counters(block: Block) -> dict[str, int]:
     """Return all counters, and whether the output is dry now (`is_dry`, 0 or 1)."""
     counted = {name: load(block.words, index) for name, index in COUNTERS.items()}
+    for name, index in OF_WORKERS.items():
+        counted[name] = load(block.words, index) + load(block.words, index + WORKER_SHIFT)
     return counted | {"is_dry": int(block.words[WET_STATE] == TO_DRY)}
 
 

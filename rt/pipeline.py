@@ -8,6 +8,7 @@ converters and the networks did.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import Any, Protocol
 
@@ -20,6 +21,10 @@ from .resample import RateConverter
 PIECE_S = 5.0
 """Length of what the fast path takes at once: long enough to vectorise, short enough for bounded memory.
 Rounded to 64 hops: separators keep buffers for such numbers of hops."""
+
+
+LONG_HOP = 16_384
+"""A separator of such a hop has buffers for one at a time."""
 
 
 class Separator(Protocol):
@@ -63,8 +68,10 @@ class Pipeline:
         self.live = live
         self.n_in = 0
         self.n_out = 0
-        hops = 1 if live else 64 * max(1, round(piece_s * MODEL_RATE_HZ / separator.hop / 64))
-        self._piece_samples = hops * separator.hop
+        self.n_separated = 0
+        hops = 1 if live else _piece_hops(separator.hop, piece_s)
+        # What takes everything at once waits for the end.
+        self._piece_samples = sys.maxsize if getattr(separator, "takes_all", False) else hops * separator.hop
         converts = rate_hz != MODEL_RATE_HZ
         self._to_model = RateConverter(rate_hz, MODEL_RATE_HZ, n_channels) if converts else None
         self._from_model = RateConverter(MODEL_RATE_HZ, rate_hz, N_STEMS * n_channels) if converts else None
@@ -99,6 +106,7 @@ class Pipeline:
 
     def _separate(self, n: int) -> np.ndarray:
         """Return the stems of the next n waiting samples at the model's rate, latency taken off."""
+        self.n_separated += n
         stems = np.empty((N_STEMS, self.n_channels, n), np.float32)
         step = self.separator.step if self.live else self.separator.run
         for start in range(0, n, self._piece_samples):
@@ -129,6 +137,11 @@ class Pipeline:
             raise ValueError("the pipeline is finished: make a new one")
         if x.ndim != 2 or x.shape[0] != self.n_channels:
             raise ValueError(f"expected ({self.n_channels}, sample), got {x.shape}")
+
+
+def _piece_hops(hop: int, piece_s: float) -> int:
+    """Return the hops of a piece: one where a hop is long."""
+    return 64 * max(1, round(piece_s * MODEL_RATE_HZ / hop / 64)) if hop < LONG_HOP else 1
 
 
 class _SampleQueue:
@@ -172,6 +185,15 @@ def live_latency_samples(separator_hop: int, separator_latency: int, rate_hz: in
         pipeline.push(silence)
         most = max(most, n_in - pipeline.n_out // hop * hop)
     return most
+
+
+def grid_hop(separator_hop: int, rate_hz: int, slot_hop: int) -> int:
+    """Return the pieces in which stems come: of a separator's hop where that fits, of the slots' hop else.
+
+    >>> grid_hop(1024, 44_100, 512), grid_hop(128, 44_100, 512), grid_hop(1024, 48_000, 512)
+    (1024, 512, 512)
+    """
+    return separator_hop if rate_hz == MODEL_RATE_HZ and separator_hop % slot_hop == 0 else slot_hop
 
 
 SURVEY_S = 8

@@ -74,7 +74,8 @@ def plan(options: RenderOptions) -> list[Task]:
     """
     tasks: list[Task] = []
     taken: dict[Path, Path] = {}
-    folder = options.out / Path(options.name).name.removesuffix(".toml")
+    base, _, selection = options.name.partition(":")
+    folder = options.out / "-".join(filter(None, [Path(base).name.removesuffix(".toml"), selection]))
     for source in dict.fromkeys(options.inputs):
         targets = {stem: folder / _filled(options, source, stem) for stem in options.settings.names}
         for target in targets.values():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .block import Geometry, make_block
+from .block import Geometry, make_block, slot_hop
 from .control_log import ControlLog
 from .errors import InputError
 from .files import AudioSink, AudioSource, SinkFormat
@@ -49,8 +49,14 @@ def replay(
 ) -> ReplayReport:
     """Return the report of the mix written to `target`: as long as the source, its delay taken off.
 
-    Raises: InputError if the source is of another rate than the log; OutputError.
+    Raises: InputError if the source is of another rate than the log, or if the profile was changed in it;
+    OutputError.
     """
+    if log.profiles:
+        change = log.profiles[0]
+        at_s = (change.position - log.origin) / log.rate_hz
+        said = f"the control log changes the profile to {change.profile} at {at_s:.3f} s"
+        raise InputError(source, f"{said}: only one with a single profile can be replayed")
     sink_format = sink_format or SinkFormat(subtype="float32")
     with AudioSource(source) as heard:
         if heard.rate_hz != log.rate_hz:
@@ -75,7 +81,7 @@ class _Player:
     """The engine's callback and worker, taking turns."""
 
     def __init__(self, log: ControlLog, separator: Separator) -> None:
-        self._block = make_block(Geometry(hop=separator.hop))
+        self._block = make_block(Geometry.for_separator(separator.hop))
         begin_stream(
             self._block,
             StreamPlan(
@@ -88,7 +94,7 @@ class _Player:
         self._device, self._worker = VirtualDevice(self._block), HopLoop(self._block, separator)
         self._writer = ParameterWriter(self._block, log.rate_hz)
         self._moves = [(position - log.origin, state) for position, state in log.entries]
-        self._grid = math.gcd(BLOCK_SAMPLES, separator.hop)
+        self._grid = math.gcd(BLOCK_SAMPLES, slot_hop(separator.hop))
         self._late = log.delay_samples + limiter_latency(log.limiter_samples)
         self._to_drop = self._late
         self._at = 0

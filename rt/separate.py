@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,18 +22,23 @@ import numpy as np
 from ..models.band_kernels import features_into, spread_into
 from ..models.blend_kernels import add_delayed, add_shares
 from ..models.bundles import find_weights, load_network
+from ..models.chunked_profile import is_chunked
 from ..models.network_configs import DemucsConfig
 from ..models.overlap_add import frame_into, frame_tail, overlap_add_into, overlap_tail
 from ..models.profiles import FEATURES_PER_BAND, SPECTRAL, Member, Profile, load_profile
 from ..models.runners.interleaved import InterleavedRunner, Runner
 from ..models.stems import N_STEMS
+from ..models.streaming_bundle import is_bundle
 from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
 from .errors import ConfigError
+from .profile_kinds import ACAPELLA, bundles_home, models_home, tdc_weights
+from .runner_choice import CUDA, choose_runner
 
 FFT: Any = np.fft
 """numpy's own, in single precision where it is given that (which its annotations do not know)."""
 
-RUNNERS = ("auto", "int8-cpu", "onnx-cpu", "torch-cpu")
+RUNNERS = ("auto", "cpu", "int8-cpu", "onnx-cpu", "torch-cpu", "cuda")
+"""`cpu`: the best for each network there, which `auto` takes where there is no CUDA."""
 PIECE_FRAMES = 64
 """Frames that `run` takes at once: enough for the matrix products to fill a core, 30 MB of buffers."""
 
@@ -79,13 +85,19 @@ class Separator:
 
     Implements `models.streaming.Streaming` over numpy arrays without a batch axis:
     (2, sample) float32 -> (4, 2, sample) float32.  Latency: synthesis window - hop.
-    Thread: one at a time (the buffers are its own); any number of states.
+    Thread: one at a time (the buffers are its own); any number of states. overlaps: the networks of samples
+    run in a thread of their own, beside those of frames; the arithmetic is the same.
     """
 
     ratio = Fraction(1)
 
     def __init__(
-        self, profile: Profile, runners: Mapping[str, Runner], ablation: Ablation | None = None
+        self,
+        profile: Profile,
+        runners: Mapping[str, Runner],
+        ablation: Ablation | None = None,
+        *,
+        overlaps: bool = False,
     ) -> None:
         changed = ablation or Ablation()
         self.profile = profile
@@ -99,6 +111,8 @@ class Separator:
         self._of_samples = [
             (kind, runners[kind], shares[kind]) for kind in profile.kinds if kind not in SPECTRAL
         ]
+        both = bool(self._of_frames and self._of_samples)
+        self._beside = ThreadPoolExecutor(1, "samples") if overlaps and both else None
         w = profile.windows
         self.hop, self.latency_samples = w.hop, w.latency_samples
         self._delays = [
@@ -166,18 +180,24 @@ class Separator:
         return rest[..., : self.latency_samples]
 
     def _hops(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
+        beside = self._beside.submit(self._samples, x, state) if self._beside else None
         if self._of_frames:
             self._frames(x, state, out)
         else:
             out[:] = 0.0
         ended = self.on_stage or _nobody
-        networks = state.networks[len(self._of_frames) :]
-        for (kind, runner, shares), network, waiting in zip(
-            self._of_samples, networks, state.delayed, strict=True
-        ):
-            y = runner.step(x, network)
+        answers = beside.result() if beside else self._samples(x, state)
+        for (kind, _, shares), y, waiting in zip(self._of_samples, answers, state.delayed, strict=True):
             add_delayed(y.reshape(out.shape), shares, waiting, out)
             ended(kind)
+
+    def _samples(self, x: np.ndarray, state: SeparatorState) -> list[np.ndarray]:
+        """Return what the networks of samples answer.  Thread: their own, where they overlap."""
+        networks = state.networks[len(self._of_frames) :]
+        return [
+            runner.step(x, network)
+            for (_, runner, _), network in zip(self._of_samples, networks, strict=True)
+        ]
 
     def _frames(self, x: np.ndarray, state: SeparatorState, out: np.ndarray) -> None:
         k = x.shape[-1] // self.hop
@@ -225,23 +245,48 @@ def load_separator(
     *,
     n_threads: int = 2,
     ablation: Ablation | None = None,
-) -> Separator:
-    """Return the separator of a profile, its network in the runner asked for (`auto`: int8-cpu).
+) -> Any:
+    """Return the separator of a profile of any kind, its networks in the runner asked for.
 
-    n_threads: of each network in ONNX Runtime, at most one a core.
+    n_threads: in all, at most one a core. Several networks: one runs beside the others; one network: its own
+    threads, in ONNX Runtime.
 
     Raises: ConfigError for an unknown runner; SpecError, WeightsError from the profile and its weights.
     """
     if runner not in RUNNERS:
         raise ConfigError(f"no runner '{runner}': there are {', '.join(RUNNERS)}")
+    n_threads = min(n_threads, os.cpu_count() or 1)
+    if is_bundle(profile):
+        from .separate_bundle import load_bundle_separator
+
+        return load_bundle_separator(profile, bundles_home(), _on_cpu(runner), n_threads=n_threads)
+    if profile == ACAPELLA:
+        from .separate_tdc import load_tdc_separator
+
+        return load_tdc_separator(tdc_weights(weights), _on_cpu(runner), n_threads=n_threads)
+    name, _ = choose_runner(runner)
+    if is_chunked(profile):
+        from .separate_chunked import load_chunked_separator
+
+        return load_chunked_separator(profile, models_home(), "cuda" if name == CUDA else "cpu")
+    if name == CUDA:
+        from .separate_cuda import load_cuda_separator
+
+        return load_cuda_separator(profile, weights)
     chosen = load_profile(profile)
     paths = find_weights(chosen, weights)
-    n_threads = min(n_threads, os.cpu_count() or 1)
+    overlaps = n_threads > 1 and len(chosen.members) > 1
+    n_each = 1 if overlaps else n_threads
     runners = {
-        member.kind: _runner(chosen, member, runner, paths[member.kind], profile, n_threads)
+        member.kind: _runner(chosen, member, runner, paths[member.kind], profile, n_each)
         for member in chosen.members
     }
-    return Separator(chosen, runners, ablation)
+    return Separator(chosen, runners, ablation, overlaps=overlaps)
+
+
+def _on_cpu(runner: str) -> str:
+    """Return what the engines of other kinds of profiles call the CPU's best."""
+    return "auto" if runner in ("cpu", "int8-cpu", "cuda") else runner
 
 
 def _runner(chosen: Profile, member: Member, runner: str, path: Path, profile: str, n_threads: int) -> Runner:

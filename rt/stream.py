@@ -13,6 +13,7 @@ from .block import (
     CAPTURE_WRITE,
     DELAY_SAMPLES,
     EPOCH,
+    FADE_BEGIN,
     FADE_SAMPLES,
     FADED,
     HOP,
@@ -27,6 +28,8 @@ from .block import (
     METER_SERVED,
     N_IN_CHANNELS,
     N_OUT_CHANNELS,
+    NEXT_DELAY,
+    NOWHERE,
     ORIGIN,
     POSITION,
     RATE_HZ,
@@ -81,6 +84,7 @@ def begin_stream(block: Block, plan: StreamPlan, semaphore_address: int = 0) -> 
     origin = -(-int(w[POSITION]) // hop) * hop
     w[ORIGIN] = origin
     w[RATE_HZ], w[DELAY_SAMPLES] = plan.rate_hz, plan.delay_samples
+    w[NEXT_DELAY], w[FADE_BEGIN] = plan.delay_samples, NOWHERE
     w[N_IN_CHANNELS], w[N_OUT_CHANNELS] = plan.n_in_channels, plan.n_out_channels
     w[INPUT_SOURCE] = plan.input_source
     w[IN_LEFT], w[IN_RIGHT] = plan.input_channels

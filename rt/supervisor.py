@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from multiprocessing.context import SpawnContext
 from typing import Any, Literal
 
 from .atomics import load, store
 from .audio import DeviceChoice, Resolved, run_audio
 from .block import (
+    ACTIVE_WORKER,
     AUDIO_HEARTBEAT_NS,
     AUDIO_PHASE,
     CAPTURE_WRITE,
     IDLE,
     INPUT_FROM_CAPTURE,
     N_CALLBACKS,
+    NEVER,
     NODE_HEARTBEAT_NS,
+    PUT_FROM,
+    PUT_UNTIL,
     READY,
     SHUTDOWN,
     SHUTDOWN_ALL,
     SHUTDOWN_AUDIO,
     WORKER_HEARTBEAT_NS,
     WORKER_PHASE,
+    WORKER_SHIFT,
     Block,
 )
+from .child import REAP_S, Child, Event, OnEvent
 from .errors import EngineStateError
 from .heartbeat import LIMIT_S, age_s, beat
+from .runner_choice import RunnerPlan
 from .stream import StreamPlan
-from .worker import WorkerSettings, run_worker
+from .worker import CHOSEN, WorkerSettings, run_worker
 
 MAX_DEATHS = 5
 """A worker that dies so often in a row is left dead: the node plays dry."""
@@ -42,76 +50,44 @@ AUDIO_LIMIT_S = 5.0
 """The audio process may be opening a device, which takes seconds on some systems."""
 CEASED_S = 0.8
 """A stream without a callback for so long has lost its device."""
-REAP_S = 1.0
+RETIRE_LIMIT_S = 5.0
+"""A worker that hands over must be gone by then: stems wait for less than a second."""
 
-WorkerState = Literal["starting", "ready", "restarting", "failed"]
+HUNG = "gave no sign of life"
+
+WorkerState = Literal["starting", "ready", "restarting", "failed", "retiring", "retired"]
 AudioState = Literal["starting", "idle", "opening", "running", "waiting", "stopping"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something a person would want to know: what, when (monotonic seconds), and its facts."""
-
-    kind: str
-    at_s: float
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-OnEvent = Callable[[Event], None]
-
-
-class _Child:
-    """A process that is spawned, watched and, if need be, killed."""
-
-    def __init__(self, spawn: Callable[[], Any]) -> None:
-        self._spawn = spawn
-        self.process: Any = None
-        self.spawned_s = 0.0
-
-    def start(self) -> None:
-        self.process = self._spawn()
-        self.process.start()
-        self.spawned_s = time.monotonic()
-
-    @property
-    def pid(self) -> int | None:
-        process = self.process  # another thread may bury it meanwhile
-        return process.pid if process is not None else None
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process is not None and self.process.is_alive()
-
-    def kill(self) -> int | None:
-        """Return the exit code once the process is gone and reaped; None: it hangs in the system still."""
-        if self.process is None:
-            return None
-        self.process.kill()
-        self.process.join(REAP_S)
-        code = self.process.exitcode
-        if code is not None:
-            self.process.close()
-            self.process = None
-        return code
-
-    def end(self, timeout_s: float) -> None:
-        """Wait for a process that was asked to end, then make sure."""
-        if self.process is not None:
-            self.process.join(timeout_s)
-            self.kill()
-
-
 class WorkerWatch:
-    """The worker's life.  Thread: the supervisor's."""
+    """The worker's life.  Thread: the supervisor's.
+
+    which: its set of words in the block.  is_standby: it is to take over from another one, see `Supervisor`;
+    until it has, it is not started again.
+    """
 
     def __init__(
-        self, block: Block, context: SpawnContext, semaphore: Any, settings: WorkerSettings, on_event: OnEvent
+        self,
+        block: Block,
+        context: SpawnContext,
+        semaphore: Any,
+        settings: WorkerSettings,
+        on_event: OnEvent,
+        which: int = 0,
     ) -> None:
         self._block, self._on_event = block, on_event
-        arguments = (block.raw, block.geometry, semaphore, settings)
-        self._child = _Child(
-            lambda: context.Process(target=run_worker, args=arguments, name="stemrack-worker", daemon=True)
-        )
+        self.which, self.is_standby = which, False
+        self._phase = which * WORKER_SHIFT + WORKER_PHASE
+        self._heartbeat = which * WORKER_SHIFT + WORKER_HEARTBEAT_NS
+        self._retired_s = 0.0
+        self._settings = settings
+        self._plan, self._ran, self._why = RunnerPlan(settings.runner), "", ""
+
+        def spawn() -> Any:
+            arguments = (block.raw, block.geometry, semaphore, self._settings_now(), which)
+            return context.Process(target=run_worker, args=arguments, name="stemrack-worker", daemon=True)
+
+        self._child = Child(spawn)
         self.state: WorkerState = "starting"
         self.n_deaths = 0
         self.n_restarts = 0
@@ -123,17 +99,33 @@ class WorkerWatch:
         """Process id while it lives."""
         return self._child.pid
 
+    def _settings_now(self) -> WorkerSettings:
+        """Return what the next worker separates with: on the CPU once CUDA has failed."""
+        if not (self._plan.gave_up and self._settings.on_cpu):
+            return self._settings
+        return replace(self._settings, load=self._settings.on_cpu, runner=self._plan.next_runner)
+
+    def _hear_choice(self) -> None:
+        """Note the runner that the worker says it took, and why."""
+        first, _, rest = self.said.partition(" ")
+        if first == CHOSEN:
+            self._ran, _, self._why = rest.partition(": ")
+
     def start(self) -> None:
         """Spawn the worker."""
-        self._block.say(0, "")
-        store(self._block.words, WORKER_PHASE, IDLE)
-        beat(self._block, WORKER_HEARTBEAT_NS)
+        self._block.say(2 * self.which, "")
+        self._ran = self._why = ""
+        store(self._block.words, self._phase, IDLE)
+        beat(self._block, self._heartbeat)
         self._child.start()
         self.state = "starting"
 
     def tick(self) -> None:
         """Look at the worker once and do what is needed."""
-        if self.state == "failed":
+        if self.state in ("failed", "retired"):
+            return
+        if self.state == "retiring":
+            self._see_off()
             return
         if self._child.process is None:
             if time.monotonic() >= self._next_start_s:
@@ -143,15 +135,19 @@ class WorkerWatch:
         if self.state == "restarting":  # killed, but a driver holds it: two workers must never write one slot
             self._child.kill()
             return
-        phase = load(self._block.words, WORKER_PHASE)
+        phase = load(self._block.words, self._phase)
         if not self._child.is_alive:
             self._bury("ended")
-        elif age_s(self._block, WORKER_HEARTBEAT_NS) > (LIMIT_S if phase == READY else PREPARE_LIMIT_S):
-            self._bury("gave no sign of life")
+        elif age_s(self._block, self._heartbeat) > (LIMIT_S if phase == READY else PREPARE_LIMIT_S):
+            self._bury(HUNG)
         elif phase == READY and self.state != "ready":
             self.state = "ready"
             taken_s = time.monotonic() - self._child.spawned_s
-            self._on_event(Event("worker-ready", time.monotonic(), {"after_s": round(taken_s, 2)}))
+            self._hear_choice()
+            facts = {"after_s": round(taken_s, 2), "runner": self._ran, "why": self._why}
+            self._on_event(
+                Event("worker-ready", time.monotonic(), {k: v for k, v in facts.items() if v != ""})
+            )
         elif self._in_a_row and time.monotonic() - self._child.spawned_s > HEALTHY_S:
             self._in_a_row = 0
 
@@ -159,24 +155,59 @@ class WorkerWatch:
         code = self._child.kill()
         self.n_deaths += 1
         self._in_a_row += 1
-        facts = {"why": why, "exit_code": code, "said": self._block.said(0), "in_a_row": self._in_a_row}
+        facts = {"why": why, "exit_code": code, "said": self.said, "in_a_row": self._in_a_row}
+        if self.is_standby:
+            self.state = "failed"
+            return
         self._on_event(Event("worker-died", time.monotonic(), facts))
+        self._choose_again(hung=why == HUNG)
         if self._in_a_row >= MAX_DEATHS:
             self.state = "failed"
-            self._on_event(Event("running-dry", time.monotonic(), {"said": self._block.said(0)}))
+            self._on_event(Event("running-dry", time.monotonic(), {"said": self.said}))
             return
         self.state = "restarting"
         self._next_start_s = time.monotonic() + BACKOFF_S[min(self._in_a_row, len(BACKOFF_S)) - 1]
+
+    def _choose_again(self, *, hung: bool) -> None:
+        """Go on on the CPU if CUDA was at fault."""
+        self._hear_choice()
+        plan = self._plan.after_failure(ran=self._ran, said=self.said, hung=hung, in_a_row=self._in_a_row)
+        if plan != self._plan:
+            self._plan = plan
+            facts = {"runner": plan.next_runner, "why": plan.gave_up}
+            self._on_event(Event("runner-changed", time.monotonic(), facts))
+
+    @property
+    def said(self) -> str:
+        """Its last words."""
+        return self._block.said(2 * self.which)
+
+    def retire(self) -> None:
+        """Have it end once it has handed over; it is not started again."""
+        self.state, self._retired_s = "retiring", time.monotonic()
+
+    def _see_off(self) -> None:
+        late = time.monotonic() - self._retired_s > RETIRE_LIMIT_S
+        if late or not self._child.is_alive or age_s(self._block, self._heartbeat) > LIMIT_S:
+            self._child.kill()
+        if self._child.process is None:
+            self.state = "retired"
+
+    def follow(self, other: WorkerWatch) -> None:
+        """Go on with another one's counters."""
+        self.n_deaths += other.n_deaths
+        self.n_restarts += other.n_restarts
 
     def revive(self) -> None:
         """Start a worker that was given up, or replace the one there is."""
         self._child.kill()
         self._in_a_row, self._next_start_s = 0, 0.0
+        self._plan = RunnerPlan(self._settings.runner)
         self.state = "restarting"
 
-    def end(self) -> None:
+    def end(self, timeout_s: float = REAP_S) -> None:
         """Make sure that the worker is gone."""
-        self._child.end(REAP_S)
+        self._child.end(timeout_s)
 
 
 class AudioWatch:
@@ -185,7 +216,7 @@ class AudioWatch:
     def __init__(self, block: Block, context: SpawnContext, semaphore: Any, on_event: OnEvent) -> None:
         self._block, self._context, self._semaphore = block, context, semaphore
         self._on_event = on_event
-        self._child = _Child(self._make)
+        self._child = Child(self._make)
         self._pipe: Any = None
         self._theirs: Any = None
         self.state: AudioState = "starting"
@@ -253,6 +284,11 @@ class AudioWatch:
         """A process that has not begun yet may be compiling its callback."""
         return AUDIO_LIMIT_S if load(self._block.words, AUDIO_PHASE) == READY else PREPARE_LIMIT_S
 
+    def replan(self, plan: StreamPlan) -> None:
+        """Have a stream that must be opened again have another delay: the callback has it by then."""
+        if self._open:
+            self._open = (self._open[0], plan)
+
     def _hear(self, answer: str, given: Any) -> None:
         if answer == "resolved":
             self.resolved = given
@@ -304,15 +340,21 @@ class AudioWatch:
 
 
 class Supervisor:
-    """Both children of a node.  Thread: one calls everything; `tick` at least every LIMIT_S / 4."""
+    """The children of a node.  Thread: one calls everything; `tick` at least every LIMIT_S / 4.
+
+    They are two, and a third while the profile changes: a worker on standby.
+    """
 
     def __init__(
         self, block: Block, context: SpawnContext, settings: WorkerSettings, on_event: OnEvent
     ) -> None:
         self._block = block
         semaphore = context.Semaphore(0)
+        self._make = partial(WorkerWatch, block, context, semaphore)
+        self._on_event = on_event
         beat(block, NODE_HEARTBEAT_NS)
-        self.worker = WorkerWatch(block, context, semaphore, settings, on_event)
+        self.worker = self._make(settings, on_event)
+        self.standby: WorkerWatch | None = None
         self.audio = AudioWatch(block, context, semaphore, on_event)
 
     def start(self) -> None:
@@ -322,9 +364,11 @@ class Supervisor:
         self.audio.start()
 
     def tick(self) -> None:
-        """Give the node's sign of life, then look after both."""
+        """Give the node's sign of life, then look after them."""
         beat(self._block, NODE_HEARTBEAT_NS)
         self.worker.tick()
+        if self.standby:
+            self.standby.tick()
         self.audio.tick()
 
     def end(self) -> None:
@@ -333,6 +377,34 @@ class Supervisor:
         self.audio.end()
         store(self._block.words, SHUTDOWN, SHUTDOWN_ALL)
         self.worker.end()
+        self.drop_standby()
+
+    def prepare(self, settings: WorkerSettings) -> WorkerWatch:
+        """Spawn a worker that loads and listens, and puts no stems; returns its watch."""
+        which = 1 - self.worker.which
+        self._block.words[PUT_FROM + 2 * which] = self._block.words[PUT_UNTIL + 2 * which] = NEVER
+        self.standby = self._make(settings, self._note_of_standby, which)
+        self.standby.is_standby = True
+        self.standby.start()
+        return self.standby
+
+    def _note_of_standby(self, event: Event) -> None:
+        """Tell what is told of a worker once it is in charge: before, the switch tells."""
+        if self.standby is None or not self.standby.is_standby:
+            self._on_event(event)
+
+    def drop_standby(self) -> None:
+        """Kill the worker on standby."""
+        if self.standby:
+            self.standby.end(0.0)
+            self.standby = None
+
+    def promote(self) -> None:
+        """Put the worker on standby in charge; the one before it is gone."""
+        assert self.standby
+        self.standby.follow(self.worker)
+        self.worker, self.standby = self.standby, None
+        store(self._block.words, ACTIVE_WORKER, self.worker.which)
 
 
 def wait_until(

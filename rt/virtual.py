@@ -10,14 +10,18 @@ import numpy as np
 
 from .atomics import load
 from .block import (
+    ACTIVE_WORKER,
     EPOCH,
     HOP,
     N_IN_CHANNELS,
     N_OUT_CHANNELS,
     POSITION,
     RATE_HZ,
+    READY,
     WORKER_EPOCH,
+    WORKER_PHASE,
     WORKER_POSITION,
+    WORKER_SHIFT,
     Block,
 )
 from .callback import callback
@@ -84,5 +88,12 @@ class VirtualClock:
 
     def _worker_is_done(self) -> bool:
         w = self._block.words
-        done = load(w, WORKER_EPOCH) == load(w, EPOCH)
-        return done and load(w, POSITION) - load(w, WORKER_POSITION) < w[HOP]
+        for which in (0, 1):
+            at = which * WORKER_SHIFT
+            if load(w, ACTIVE_WORKER) != which and load(w, at + WORKER_PHASE) != READY:
+                continue
+            if load(w, at + WORKER_EPOCH) != load(w, EPOCH):
+                return False
+            if load(w, POSITION) - load(w, at + WORKER_POSITION) >= w[HOP]:
+                return False
+        return True

@@ -55,7 +55,7 @@ look_ahead_samples = 64
 
 
 def write_small_profile(folder: Path, kinds: Sequence[str] = ("xumx",)) -> tuple[Profile, Path, Path]:
-    """Write profile and weights below `folder`; return the profile, its file and the first network's weights."""
+    """Write profile and weights to `folder`; return the profile, its file, the first network's weights."""
     toml = folder / "small.toml"
     toml.write_text(TOML + "".join(NETWORKS[kind] for kind in kinds))
     profile = load_profile(str(toml))

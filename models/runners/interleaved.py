@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Runner(Protocol):
-    """The step of a network in some engine: frames before bands, state of its own making."""
+    """The step of a network in some engine; the state is of its own making."""
 
     name: str
 
@@ -17,8 +17,12 @@ class Runner(Protocol):
         """Return the zeroed state of a stream."""
         ...
 
-    def step(self, features: np.ndarray, state: Any) -> np.ndarray:
-        """Return the masks (stem, channel, k, band) of k frames of features (k, n_in); updates the state."""
+    def step(self, x: np.ndarray, state: Any, /) -> np.ndarray:
+        """Return the answer to what comes next; updates the state.
+
+        Networks of frames: features (k, n_in) of k frames -> masks (stem, channel, k, band).
+        Networks of samples: (channel, n) -> (stem, channel, n).
+        """
         ...
 
 

@@ -95,15 +95,6 @@ def _make(path: Path) -> Tokens:
     return tokens
 
 
-def state_folder() -> Path:
-    """Return where tokens and scenes are kept, by the habit of the system; STEMRACK_STATE overrides it."""
-    if given := os.environ.get("STEMRACK_STATE"):
-        return Path(given)
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "stemrack"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "stemrack"
-
-
 @dataclass(frozen=True)
 class Gate:
     """Which Host and Origin headers are let in.

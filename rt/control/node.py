@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ...models.stems import STEMS
-from ..audio import Resolved
 from ..engine import Engine
 from ..errors import ConfigError, HostError
 from ..meters import Level, MeterTap
 from ..recording import RecordSettings
+from ..stream import StreamPlan
 from ..supervisor import Event as EngineEvent
 from .auth import Tokens
 from .board import Board
@@ -47,12 +47,17 @@ class NodeSettings:
     tokens: Tokens
     recording: RecordSettings
     profile: str
+    """The one that the node began with."""
     latency_ms: Callable[[], float]
     """From input to output as the budget declares it, on the devices of the moment."""
     ramp_ms: float
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     scene_file: Path | None = None
+    profiles: tuple[str, ...] = ()
+    """Those that may be changed to."""
+    change_profile: Callable[[str], None] | None = None
+    """Returns once another profile is heard.  Raises: HostError."""
 
 
 class EngineNode:
@@ -64,7 +69,8 @@ class EngineNode:
     def __init__(self, engine: Engine, settings: NodeSettings) -> None:
         self.server_name = settings.name
         self._engine, self._settings = engine, settings
-        self._resolved: Resolved | None = None
+        self._profile = settings.profile
+        self._declared: tuple[StreamPlan | None, str] = None, ""
         self._latency_ms = 0.0
         table = Table(_parameters(settings))
         values = table.defaults | values_of(engine.mixer) | self._status()
@@ -81,11 +87,14 @@ class EngineNode:
         """Set by whoever looks after the controllers."""
         self._taps: dict[str, MeterTap] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="stemrack-change")
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="stemrack-profile")
+        """Its own: a recording does not wait while networks are loaded."""
         self._counted = engine.counters()
 
     def close(self) -> None:
         """Wait for the change that is under way."""
         self._worker.shutdown(wait=True, cancel_futures=True)
+        self._loader.shutdown(wait=True, cancel_futures=True)
 
     # -- what sessions ask --------------------------------------------------------------------------------
 
@@ -144,8 +153,9 @@ class EngineNode:
 
     def _status(self) -> dict[str, Value]:
         engine = self._engine
-        if engine.resolved is not self._resolved:
-            self._resolved, self._latency_ms = engine.resolved, round(self._settings.latency_ms(), 1)
+        of_what = engine.plan, self._profile
+        if of_what[0] is not self._declared[0] or of_what[1] != self._declared[1]:
+            self._declared, self._latency_ms = of_what, round(self._settings.latency_ms(), 1)
         return {
             "engine/state": _state_of(engine),
             "engine/latency_ms": self._latency_ms,
@@ -176,7 +186,7 @@ class EngineNode:
             in_force = self._in_force(path)
             self.post(lambda: done(in_force, trouble))
 
-        self._worker.submit(work)
+        (self._loader if path == "engine/profile" else self._worker).submit(work)
 
     def _carry_change(self, path: str, value: Value) -> None:
         engine = self._engine
@@ -188,17 +198,18 @@ class EngineNode:
         elif path in ("device/input", "device/output"):
             side = path.rpartition("/")[2]
             engine.change_devices(replace(engine.settings.devices, **{side: value}))
-        elif value != self._settings.profile:
-            raise ConfigError(
-                f"profile {value}: cannot be changed while the node runs; start it with -n {value}"
-            )
+        elif value != self._profile:
+            if self._settings.change_profile is None:
+                raise ConfigError(f"profile {value}: start the node with -n {value}, it cannot change here")
+            self._settings.change_profile(str(value))
+            self._profile = str(value)
 
     def _in_force(self, path: str) -> Value:
         if path == "recording/active":
             return self._engine.is_recording
         if path == "device/input":
             return _input_of(self._engine)
-        return _output_of(self._engine) if path == "device/output" else self._settings.profile
+        return _output_of(self._engine) if path == "device/output" else self._profile
 
     def _keep_scenes(self, scenes: Mapping[str, Scene]) -> None:
         if (path := self._settings.scene_file) is not None:
@@ -221,7 +232,9 @@ def _parameters(settings: NodeSettings) -> list[Parameter]:
     mixer = [
         replace(p, ramp_ms=settings.ramp_ms) if p.ramp_ms is not None else p for p in mixer_parameters(STEMS)
     ]
-    return mixer + node_parameters((settings.profile,), settings.inputs, settings.outputs)
+    return mixer + node_parameters(
+        settings.profiles or (settings.profile,), settings.inputs, settings.outputs
+    )
 
 
 def _no_midi(path: str) -> None:

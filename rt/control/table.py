@@ -190,7 +190,7 @@ def node_parameters(
         ),
         _choice("device/input", f"Where sound comes from; {moment}", inputs),
         _choice("device/output", f"Where sound goes to; {moment}", outputs),
-        _choice("engine/profile", "What separates.", profiles),
+        _choice("engine/profile", "What separates; another one is loaded first, then faded to.", profiles),
         _told("engine/state", "wet, dry, waiting (for the device) or stopped."),
         _told("engine/latency_ms", "From input to output, as the budget declares it.", "ms"),
         _told("engine/rate_hz", "Of the device.", "Hz"),

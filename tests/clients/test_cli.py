@@ -167,7 +167,10 @@ def test_midi(running):
 def test_the_table_is_shown(running):
     shown = ctl("describe")
     assert f"{GAIN}: -120 to 12 dB; Fader of vocals; -120 is silence.\n" in shown
-    assert "engine/profile: live | studio; What separates.\n" in shown
+    assert (
+        "engine/profile: live | studio; What separates; another one is loaded first, then faded to.\n"
+        in shown
+    )
     assert f"{MUTE}: on | off; " in shown
     assert "engine/latency_ms: ms; " in shown
     assert len(shown.splitlines()) == len(list(running.node.table))

@@ -6,6 +6,7 @@ import pytest
 
 from stemrack.latency.budget import Budget, budget_rows, worker_time_samples
 from stemrack.rt.block import FADE_SAMPLES
+from stemrack.rt.pipeline import grid_hop, live_latency_samples
 
 BLOCKS = (32, 64, 100, 128, 256, 441, 512, 1024)
 
@@ -67,3 +68,62 @@ def test_figures_of_the_live_profile():
     ]
     assert budget.as_dict()["total_ms"] == pytest.approx(37.732)
     assert budget_of(256, allowance_samples=2_000).delay_samples == 256 + 512 + 2_000
+
+
+def least_time_of_slots(sizes, slots, hop, latency, delay):
+    """As `least_time`, with a separator whose hops are not those of the slots that its stems are put into."""
+    there, ready, least, slot = 0, {}, None, 0
+    for n in sizes:
+        p = there
+        there += n
+        pushed = there // slots * slots
+        out = pushed // hop * hop - latency
+        while (slot + 1) * slots <= out:
+            ready[slot] = there
+            slot += 1
+        wanted = p - delay + n + FADE_SAMPLES
+        for k in range(max(0, p - delay) // slots, -(-wanted // slots) if wanted > 0 else 0):
+            time = there - ready.get(k, 10**9)
+            least = time if least is None else min(least, time)
+    return least
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize(("slots", "hop", "latency"), [(512, 1024, 3072), (512, 128, 128), (128, 512, 512)])
+def test_a_separator_in_slots_of_another_hop(block, slots, hop, latency):
+    grid = grid_hop(hop, 44_100, slots)
+    budget = Budget(
+        rate_hz=44_100,
+        hop=max(hop, slots),
+        grid_samples=grid,
+        block_samples=block,
+        separator_samples=live_latency_samples(hop, latency, 44_100, grid),
+    )
+    simulated = least_time_of_slots([block] * (200_000 // block), slots, hop, latency, budget.delay_samples)
+    assert simulated == worker_time_samples(budget)
+    assert simulated >= max(hop, slots) - FADE_SAMPLES
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_slots_of_half_a_hop_cost_no_latency(block):
+    """A club profile in slots of 512 waits as long as it would in slots of its own hop."""
+    own = Budget(rate_hz=44_100, hop=1024, block_samples=block, separator_samples=3072)
+    grid = grid_hop(1024, 44_100, 512)
+    latency = live_latency_samples(1024, 3072, 44_100, grid)
+    cut = Budget(rate_hz=44_100, hop=1024, grid_samples=grid, block_samples=block, separator_samples=latency)
+    assert cut.delay_samples == own.delay_samples
+
+
+def test_changing_blocks_in_slots_of_half_a_hop():
+    budget = Budget(
+        rate_hz=44_100,
+        hop=1024,
+        grid_samples=1024,
+        block_samples=0,
+        largest_block=2048,
+        separator_samples=3072,
+    )
+    chance = random.Random(1)
+    sizes = [chance.randrange(1, 2049) for _ in range(4_000)]
+    simulated = least_time_of_slots(sizes, 512, 1024, 3072, budget.delay_samples)
+    assert simulated >= worker_time_samples(budget) >= 1024

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stemrack.models import jit
-from stemrack.rt import doctor, separate
+from stemrack.rt import doctor, runner_choice, separate
 from stemrack.rt.config import Config, with_overrides
 from stemrack.rt.doctor import Finding, diagnose, hop_times_ms
 from stemrack.rt.errors import DeviceError
@@ -82,12 +82,13 @@ def test_a_missing_package_is_named(quick, monkeypatch):
 @pytest.mark.parametrize(
     ("runner", "state", "said"),
     [
-        ("auto", "ok", "int8-cpu (the CPU's fastest"),
+        ("auto", "ok", "cpu (there is no NVIDIA driver)"),
         ("torch-cpu", "ok", "torch-cpu (asked for)"),
         ("abacus", "fail", "there is no 'abacus'"),
     ],
 )
-def test_the_runner_and_why(quick, runner, state, said):
+def test_the_runner_and_why(quick, monkeypatch, runner, state, said):
+    monkeypatch.setattr(runner_choice, "count_gpus", lambda: None)
     finding = found(with_overrides(Config(), {"engine.runner": runner}), "runner")
     assert finding.state == state
     assert finding.text.startswith(said)

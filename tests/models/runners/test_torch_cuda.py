@@ -70,8 +70,11 @@ def _in_steps(runner: TorchHop, x: np.ndarray, hops: tuple[int, ...]) -> np.ndar
     return np.concatenate(out, axis=-1)
 
 
-def test_recorded_hops_equal_eager_ones_in_steps_of_any_size(ensemble: Ensemble):
-    x, hops = _music(128 * 80), (1, 1, 3, 67, 2, 1, 5)
+def test_recorded_hops_equal_eager_ones_in_steps_of_any_size(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch_cuda, "STAGED_HOPS", 4)
+    x, hops = _music(128 * 24), (1, 1, 3, 11, 2, 1, 5)
     recorded = TorchCuda(ensemble, "cpu", record=frozen)
     assert recorded.n_graphs == 2  # one a phase
     want = _in_steps(TorchHop(ensemble), x, hops)
@@ -81,7 +84,7 @@ def test_recorded_hops_equal_eager_ones_in_steps_of_any_size(ensemble: Ensemble)
 
 
 def test_streams_in_different_phases_share_the_recordings(ensemble: Ensemble):
-    recorded, x = TorchCuda(ensemble, "cpu", record=frozen), _music(128 * 13)
+    recorded, x = TorchCuda(ensemble, "cpu", record=frozen), _music(128 * 7)
     want = TorchHop(ensemble).step(x, TorchHop(ensemble).init_state())
     one, two, got = recorded.init_state(), recorded.init_state(), []
     recorded.step(_music(128, 1), two)  # an odd number of hops ahead
@@ -196,14 +199,15 @@ def test_without_cuda_it_says_so(ensemble: Ensemble):
 
 def test_full_precision_is_local():
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    matmul.allow_tf32 = True
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
     try:
+        assert cudnn.allow_tf32
         with full_precision():
             assert (cudnn.allow_tf32, matmul.allow_tf32) == (False, False)
-        assert (cudnn.allow_tf32, matmul.allow_tf32) == (before[0], True)
+        assert (cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, "medium")
     finally:
-        matmul.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(before)
 
 
 def test_stages_are_told_in_order(ensemble: Ensemble):

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemrack.rt.control import auth
-from stemrack.rt.control.auth import Gate, Tokens, is_loopback, load_tokens, new_tokens, state_folder
+from stemrack.rt.control.auth import Gate, Tokens, is_loopback, load_tokens, new_tokens
 from stemrack.rt.control.table import ROLES
 from stemrack.rt.errors import ConfigError
+from stemrack.rt.state_folder import state_folder
 
 TOKENS = Tokens({"viewer": "v" * 20, "operator": "o" * 20, "admin": "a" * 20})
 

@@ -1,0 +1,108 @@
+"""The TDC vocals network in the form that a runner loads, made once for each file of weights and kept.
+
+Run as a program, it exports: `python -m stemrack.models.runners.tdc_export WEIGHTS OUT`, in a process of its
+own, so that a host never imports torch nor reads a published checkpoint itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, WeightsError
+from .exported import cache_folder
+
+if TYPE_CHECKING:
+    from ..tdc import TdcVocals
+
+VERSION = "tdc-1"
+"""Raised when the same weights give another graph."""
+
+
+def exported_tdc(weights: Path) -> Path:
+    """Return the path of the graph for one frame, exported if it is not in the cache.
+
+    Raises: WeightsError when there are no weights; ModelError with what the exporting process said.
+    """
+    try:
+        described = weights.read_bytes() + VERSION.encode()
+    except OSError as error:
+        raise WeightsError(
+            f"{weights}: cannot be read ({error.strerror}): `stemrack models pull tdc-vocals` fetches them"
+        ) from error
+    key = hashlib.sha256(described).hexdigest()[:24]
+    path = cache_folder() / f"{key}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{key}.{os.getpid()}.unfinished")
+        program = f"{__package__}.tdc_export"
+        command = [sys.executable, "-m", program, str(weights), str(unfinished)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not unfinished.is_file():
+            said = done.stderr.strip().splitlines() or ["nothing"]
+            raise ModelError(f"the export of {weights.name} failed, saying: {said[-1]}")
+        os.replace(unfinished, path)
+    return path
+
+
+def load_tdc_network(weights: Path) -> TdcVocals:
+    """Return the network with the weights of a safetensors file, or of the published checkpoint.
+
+    Raises: WeightsError if the file is missing, damaged or of another network.
+    """
+    from ..official.layouts import fill
+    from ..official.tensor_files import read_tensors
+    from ..tdc import TdcVocals, load_tdc
+
+    if weights.suffix != ".safetensors":
+        return load_tdc(weights)
+    network = TdcVocals()
+    fill(network, read_tensors(weights))
+    return network
+
+
+def frame_step(network: TdcVocals) -> Any:
+    """Return the network as a step over frames: parts (k, 4, bin) -> parts (k, 4, bin)."""
+    import torch
+    from torch import nn
+
+    class FrameStep(nn.Module):
+        """Every frame is a row of the batch, so nothing is moved around."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.eval()
+
+        def initial(self) -> list[torch.Tensor]:
+            """Return no state: a frame depends on itself alone."""
+            return []
+
+        def example(self, length: int) -> torch.Tensor:
+            """Return an input of some frames."""
+            from ..tdc import N_BINS, N_PARTS
+
+            return torch.zeros(length, N_PARTS, N_BINS)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Return the parts of the vocals."""
+            return self.network.frames(x[..., None])[..., 0]
+
+    return FrameStep()
+
+
+def main(weights: str, out: str) -> None:
+    """Export the network with the weights of a file."""
+    from .onnx_export import export_step
+
+    export_step(frame_step(load_tdc_network(Path(weights))), Path(out), 1)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except ModelError as error:
+        sys.exit(str(error))

@@ -1,0 +1,66 @@
+"""A child process of the node, and the events that are told of children."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+REAP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person would want to know: what, when (monotonic seconds), and its facts."""
+
+    kind: str
+    at_s: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Child:
+    """A process that is spawned, watched and, if need be, killed."""
+
+    def __init__(self, spawn: Callable[[], Any]) -> None:
+        self._spawn = spawn
+        self.process: Any = None
+        self.spawned_s = 0.0
+
+    def start(self) -> None:
+        """Spawn it."""
+        self.process = self._spawn()
+        self.process.start()
+        self.spawned_s = time.monotonic()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, until it is reaped."""
+        process = self.process  # another thread may bury it meanwhile
+        return process.pid if process is not None else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.is_alive()
+
+    def kill(self) -> int | None:
+        """Return the exit code once the process is gone and reaped; None: it hangs in the system still."""
+        if self.process is None:
+            return None
+        self.process.kill()
+        self.process.join(REAP_S)
+        code = self.process.exitcode
+        if code is not None:
+            self.process.close()
+            self.process = None
+        return code
+
+    def end(self, timeout_s: float) -> None:
+        """Wait for a process that was asked to end, then make sure."""
+        if self.process is not None:
+            self.process.join(timeout_s)
+            self.kill()
