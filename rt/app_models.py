@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from .command_line import Argument, AsJson, Option, Typer
 from .errors import ConfigError
-from .profile_kinds import bundles_home, models_home
+from .state_folder import bundles_home, models_home
 
 if TYPE_CHECKING:
     from ..models.official.catalogue import Entry, Kind

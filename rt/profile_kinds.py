@@ -16,7 +16,7 @@ from ..models.errors import WeightsError
 from ..models.official.installed import installed_model, installed_names
 from ..models.profiles import CHUNKED_NAMES, load_profile, profile_names
 from ..models.streaming_bundle import PREFIX, find_bundle, is_bundle, read_manifest
-from .state_folder import state_folder
+from .state_folder import bundles_home, models_home
 
 ACAPELLA = "acapella"
 TDC_MODEL = "tdc-vocals"
@@ -33,16 +33,6 @@ class ProfileFacts:
     is_whole: bool = False
     """It needs the whole track: it renders, and cannot play."""
     may_use_cuda: bool = False
-
-
-def models_home() -> Path:
-    """Return the folder of installed models, below the state folder."""
-    return state_folder() / "models"
-
-
-def bundles_home() -> Path:
-    """Return the folder of installed bundles, below the state folder."""
-    return state_folder() / "bundles"
 
 
 def profile_facts(name: str) -> ProfileFacts:

@@ -31,8 +31,9 @@ from ..models.stems import N_STEMS
 from ..models.streaming_bundle import is_bundle
 from ..models.wiener_kernels import WienerState, forgetting_factor, stream_scale, wiener_frames
 from .errors import ConfigError
-from .profile_kinds import ACAPELLA, bundles_home, models_home, tdc_weights
+from .profile_kinds import ACAPELLA, tdc_weights
 from .runner_choice import CUDA, choose_runner
+from .state_folder import bundles_home, models_home
 
 FFT: Any = np.fft
 """numpy's own, in single precision where it is given that (which its annotations do not know)."""

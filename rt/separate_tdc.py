@@ -151,7 +151,7 @@ class TdcSeparator:
         ended("synthesis")
 
 
-class _TorchFrames:
+class TorchFrames:
     """The network in torch, eager: the reference for ONNX Runtime."""
 
     name = "torch-cpu"
@@ -160,9 +160,11 @@ class _TorchFrames:
         self._step = frame_step(load_tdc_network(weights))
 
     def init_state(self) -> np.ndarray:
+        """Return nothing: a frame remembers nothing."""
         return np.zeros(0, np.float32)
 
     def step(self, x: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Return the vocals' parts of the next frames."""
         import torch
 
         with torch.inference_mode():
@@ -182,6 +184,6 @@ def load_tdc_separator(weights: Path, runner: str = "auto", *, n_threads: int = 
     if runner not in RUNNERS:
         raise ConfigError(f"'acapella' runs in {', '.join(RUNNERS)}, not in '{runner}'")
     if runner == "torch-cpu":
-        return TdcSeparator(_TorchFrames(weights))
+        return TdcSeparator(TorchFrames(weights))
     threads = min(n_threads, os.cpu_count() or 1)
     return TdcSeparator(OnnxCpuRunner([exported_tdc(weights)], time_axes=(0, 0), n_threads=threads))

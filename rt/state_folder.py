@@ -13,3 +13,13 @@ def state_folder() -> Path:
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "stemrack"
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "stemrack"
+
+
+def models_home() -> Path:
+    """Return the folder of installed models, below the state folder."""
+    return state_folder() / "models"
+
+
+def bundles_home() -> Path:
+    """Return the folder of installed bundles, below the state folder."""
+    return state_folder() / "bundles"

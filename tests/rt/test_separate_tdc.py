@@ -20,7 +20,7 @@ from stemrack.models.runners.tdc_export import load_tdc_network
 from stemrack.models.stems import STEMS
 from stemrack.models.tdc import TdcVocals
 from stemrack.rt.errors import ConfigError
-from stemrack.rt.separate_tdc import TdcProfile, TdcSeparator, load_tdc_separator
+from stemrack.rt.separate_tdc import TdcProfile, TdcSeparator, TorchFrames, load_tdc_separator
 
 HOP = 1024
 PUBLISHED = os.environ.get("STEMRACK_TDC_WEIGHTS")
@@ -131,7 +131,7 @@ def test_steps_equal_the_published_procedure(separator, weights):
 
 def test_torch_says_the_same(separator, weights):
     x = music(4)
-    reference = load_tdc_separator(weights, "torch-cpu")
+    reference = TdcSeparator(TorchFrames(weights))
     want, _ = reference.run(x, reference.init_state())
     y, _ = separator.run(x, separator.init_state())
     np.testing.assert_allclose(y, want, atol=1e-5)

@@ -176,8 +176,7 @@ def test_what_does_not_work_is_told_and_the_present_profile_plays_on(song, monke
         assert (engine.plan, engine.worker.pid, engine.settings.hop) == (plan, pid, 512)
         assert len(children_of(os.getpid())) <= 3  # audio, worker, and multiprocessing's own tracker
         position = engine.record_position
-        time.sleep(0.3)
-        assert engine.record_position > position
+        until(lambda: engine.record_position > position + 8_192)
         counted = engine.counters()
         assert (counted["late_hops"], counted["fallbacks"], counted["worker_deaths"]) == (0, 0, 0)
         monkeypatch.setattr(switch, "WARM_S", 0.3)
