@@ -67,10 +67,10 @@ def measure_command(
 def bench_command(
     name: Profile = "live",
     runner: Annotated[
-        list[str] | None, Option(help="Runner to measure (repeatable); default int8-cpu.")
+        list[str] | None, Option(help="Runner to measure (repeatable); default cpu.")
     ] = None,
     seconds: Annotated[float, Option(min=1.0, help="Of music for each runner.")] = 20.0,
-    threads: Annotated[int, Option(min=1, help="Threads of the network in ONNX Runtime.")] = 2,
+    threads: Annotated[int, Option(min=1, help="Threads of the networks, in all.")] = 2,
     paced: Annotated[bool, Option("--paced", help="Wait for each hop's time, as live.")] = False,
     source: Annotated[Path | None, Option("--input", help="Sound file to separate; default: noise.")] = None,
     plot: Plot = None,
@@ -89,7 +89,7 @@ def bench_command(
     from .screen import job_progress, print_table
     from .separate import load_separator
 
-    names = runner or ["int8-cpu"]
+    names = runner or ["cpu"]
     separators = {n: load_separator(name, n, None, n_threads=threads) for n in names}
     with job_progress("bench", 2 * seconds * len(names)) as job:
         report = bench(

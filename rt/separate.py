@@ -87,7 +87,7 @@ class Separator:
     Implements `models.streaming.Streaming` over numpy arrays without a batch axis:
     (2, sample) float32 -> (4, 2, sample) float32.  Latency: synthesis window - hop.
     Thread: one at a time (the buffers are its own); any number of states. overlaps: the networks of samples
-    run in a thread of their own, beside those of frames; the arithmetic is the same.
+    and the first of several of frames run in a second thread, beside the others; the arithmetic is the same.
     """
 
     ratio = Fraction(1)
@@ -112,8 +112,11 @@ class Separator:
         self._of_samples = [
             (kind, runners[kind], shares[kind]) for kind in profile.kinds if kind not in SPECTRAL
         ]
-        both = bool(self._of_frames and self._of_samples)
-        self._beside = ThreadPoolExecutor(1, "samples") if overlaps and both else None
+        several = len(self._of_frames) + len(self._of_samples) > 1
+        self._beside = ThreadPoolExecutor(1, "beside") if overlaps and several else None
+        order = list(range(len(self._of_frames)))
+        self._order: list[int] = order[1:] + order[:1] if self._beside else order
+        """Of the networks of frames; the one that runs beside the others is waited for last."""
         w = profile.windows
         self.hop, self.latency_samples = w.hop, w.latency_samples
         self._delays = [
@@ -132,7 +135,8 @@ class Separator:
     @property
     def stages(self) -> tuple[str, ...]:
         """What a hop goes through, in this order."""
-        frames = [stage for kind, _, _ in self._of_frames for stage in (kind, f"{kind} Wiener")]
+        kinds = [self._of_frames[m][0] for m in self._order]
+        frames = [stage for kind in kinds for stage in (kind, f"{kind} Wiener")]
         around = ["analysis", *frames, "synthesis"] if frames else []
         return (*around, *(kind for kind, _, _ in self._of_samples))
 
@@ -193,7 +197,7 @@ class Separator:
             ended(kind)
 
     def _samples(self, x: np.ndarray, state: SeparatorState) -> list[np.ndarray]:
-        """Return what the networks of samples answer.  Thread: their own, where they overlap."""
+        """Return what the networks of samples answer.  Thread: the second, where they overlap."""
         networks = state.networks[len(self._of_frames) :]
         return [
             runner.step(x, network)
@@ -212,8 +216,12 @@ class Separator:
         FFT.rfft(b.framed, out=b.X)
         features_into(b.X, self._starts, self._gain, b.features)
         ended("analysis")
-        for m, (kind, runner, shares) in enumerate(self._of_frames):
-            masks = runner.step(b.features, state.networks[m])
+        first = self._of_frames[0][1]
+        shared = self._beside if len(self._order) > 1 else None
+        ahead = shared.submit(first.step, b.features, state.networks[0]) if shared else None
+        for m in self._order:
+            kind, runner, shares = self._of_frames[m]
+            masks = ahead.result() if ahead and m == 0 else runner.step(b.features, state.networks[m])
             ended(kind)
             # The masks are gains, shares of power; the filter takes shares of magnitude (see `models.danna`).
             spread_into(np.sqrt(masks), self._starts, b.masks)
@@ -223,7 +231,7 @@ class Separator:
             else:
                 np.multiply(b.X, np.square(b.masks), out=b.Y)
             if b.total is not b.Y:
-                add_shares(b.Y, shares, m == 0, b.total)
+                add_shares(b.Y, shares, m == self._order[0], b.total)
             ended(f"{kind} Wiener")
         FFT.irfft(b.total, out=b.waves)
         overlap_add_into(b.waves[..., -len(self._synthesis) :], self._synthesis, state.overlap, out)
@@ -249,8 +257,8 @@ def load_separator(
 ) -> Any:
     """Return the separator of a profile of any kind, its networks in the runner asked for.
 
-    n_threads: in all, at most one a core. Several networks: one runs beside the others; one network: its own
-    threads, in ONNX Runtime.
+    n_threads: in all, at most one a core. Several networks: some run beside the others; one network: its
+    own threads, in ONNX Runtime.
 
     Raises: ConfigError for an unknown runner; SpecError, WeightsError from the profile and its weights.
     """

@@ -206,7 +206,7 @@ def test_a_device_may_have_a_dot_in_its_name():
     [
         (
             {"engine.runner": "abacus"},
-            "[engine] runner = 'abacus': must be one of auto, int8-cpu, onnx-cpu, torch-cpu",
+            "[engine] runner = 'abacus': must be one of auto, cpu, int8-cpu, onnx-cpu, torch-cpu, cuda",
         ),
         ({"device.file": "gone.flac"}, "[device] file = 'gone.flac': no such file"),
         ({"device.input": "Scarlett", "device.output": "none"}, "with output none there is no input either"),
