@@ -15,7 +15,7 @@ INPUT ?= demo/mixture.flac
 OUT ?= out
 
 # Recursive on purpose: computed only where a target needs it.
-INPUTS_HASH = $(shell cat pyproject.toml constraints.txt | cksum | tr -d ' ')
+INPUTS_HASH = $(shell cat pyproject.toml constraints.txt .ci/peers.txt | cksum | tr -d ' ')
 STAMP = $(VENV)/.stemrack-$(INPUTS_HASH)
 STAMP_DEV = $(VENV)/.stemrack-dev-$(INPUTS_HASH)
 

@@ -66,9 +66,7 @@ def measure_command(
 
 def bench_command(
     name: Profile = "live",
-    runner: Annotated[
-        list[str] | None, Option(help="Runner to measure (repeatable); default cpu.")
-    ] = None,
+    runner: Annotated[list[str] | None, Option(help="Runner to measure (repeatable); default cpu.")] = None,
     seconds: Annotated[float, Option(min=1.0, help="Of music for each runner.")] = 20.0,
     threads: Annotated[int, Option(min=1, help="Threads of the networks, in all.")] = 2,
     paced: Annotated[bool, Option("--paced", help="Wait for each hop's time, as live.")] = False,
