@@ -12,7 +12,6 @@ from stemrack.rt.control import auth
 from stemrack.rt.control.auth import Gate, Tokens, is_loopback, load_tokens, new_tokens
 from stemrack.rt.control.table import ROLES
 from stemrack.rt.errors import ConfigError
-from stemrack.rt.state_folder import state_folder
 
 TOKENS = Tokens({"viewer": "v" * 20, "operator": "o" * 20, "admin": "a" * 20})
 
@@ -153,41 +152,6 @@ def test_another_node_makes_the_file_first(tmp_path, monkeypatch):
 
     monkeypatch.setattr(auth, "new_tokens", beaten)
     assert load_tokens(path) == TOKENS
-
-
-# -- where it is kept ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def environment(monkeypatch, tmp_path):
-    for name in ("STEMRACK_STATE", "XDG_STATE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(auth.Path, "home", lambda: tmp_path)
-    return monkeypatch
-
-
-def test_the_state_folder_by_the_habit_of_the_system(environment, tmp_path):
-    assert state_folder() == tmp_path / ".local/state" / "stemrack"
-    environment.setenv("XDG_STATE_HOME", "")
-    assert state_folder() == tmp_path / ".local/state" / "stemrack"
-    environment.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    assert state_folder() == tmp_path / "xdg" / "stemrack"
-
-
-def test_the_state_folder_that_is_asked_for(environment, tmp_path):
-    environment.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    environment.setenv("STEMRACK_STATE", str(tmp_path / "own"))
-    assert state_folder() == tmp_path / "own"
-
-
-def test_the_state_folder_on_windows(environment, tmp_path):
-    here = auth.Path(tmp_path)
-    environment.setattr(auth, "Path", lambda *parts: here.joinpath(*parts))
-    environment.setattr(auth.Path, "home", lambda: here, raising=False)
-    environment.setattr(auth.os, "name", "nt")
-    assert state_folder() == here / "AppData/Local" / "stemrack"
-    environment.setenv("LOCALAPPDATA", str(here / "local"))
-    assert state_folder() == here / "local" / "stemrack"
 
 
 # -- hosts and origins ---------------------------------------------------------------------------------------
