@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -118,6 +119,7 @@ class _Shown:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._writing, self._is_heard = threading.Lock(), True
 
     def progress(self, text: str) -> None:
         """Say what start-up is doing."""
@@ -148,7 +150,15 @@ class _Shown:
             print_lines([f"{time.strftime('%H:%M:%S')}  {kind}{'  ' + said if said else ''}"])
 
     def _line(self, kind: str, facts: dict[str, Any]) -> None:
-        print(json.dumps({"kind": kind, **facts}, default=str), flush=True)
+        """Write a line whole: events come from other threads than the status."""
+        text = json.dumps({"kind": kind, **facts}, default=str) + "\n"
+        with self._writing:
+            try:
+                if self._is_heard:
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+            except BrokenPipeError:  # whoever read has gone: the music goes on
+                self._is_heard = False
 
     @contextmanager
     def status(self, engine: Engine) -> Iterator[Callable[[], None]]:

@@ -397,12 +397,18 @@ class Supervisor:
         """Kill the worker on standby."""
         if self.standby:
             self.standby.end(0.0)
+            self._forget(self.standby.which)
             self.standby = None
+
+    def _forget(self, which: int) -> None:
+        """Say that a worker is gone: it may have died first, and a virtual clock waits for those there are."""
+        store(self._block.words, which * WORKER_SHIFT + WORKER_PHASE, IDLE)
 
     def promote(self) -> None:
         """Put the worker on standby in charge; the one before it is gone."""
         assert self.standby
         self.standby.follow(self.worker)
+        self._forget(self.worker.which)
         self.worker, self.standby = self.standby, None
         store(self._block.words, ACTIVE_WORKER, self.worker.which)
 

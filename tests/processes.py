@@ -1,5 +1,6 @@
 """Processes of a test, seen through /proc, and waiting for something to come true."""
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -38,4 +39,5 @@ def is_running(pid):
 
 
 def open_things():
+    gc.collect()  # what earlier tests left is not what is counted
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))

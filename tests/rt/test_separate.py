@@ -94,7 +94,7 @@ def test_a_second_load_uses_the_cached_graph(files: tuple[str, Path], monkeypatc
 def test_what_cannot_be_loaded_is_said(files: tuple[str, Path], tmp_path):
     toml, weights = files
     with pytest.raises(ConfigError, match="onnx-cpu"):
-        load_separator(toml, "cuda", weights)
+        load_separator(toml, "abacus", weights)
     with pytest.raises(WeightsError, match="no weights at"):
         load_separator(toml, "torch-cpu", tmp_path / "none.safetensors")
     damaged = tmp_path / "damaged.safetensors"
@@ -104,7 +104,7 @@ def test_what_cannot_be_loaded_is_said(files: tuple[str, Path], tmp_path):
     damaged.with_suffix(".json").write_text('{"sha256": "0"}')
     with pytest.raises(WeightsError, match="manifest"):
         load_separator(toml, "torch-cpu", damaged)
-    with pytest.raises(WeightsError, match="another network than profile 'live'"):
-        load_separator("live", "torch-cpu", weights)
+    with pytest.raises(WeightsError, match="another network than this profile's 'xumx'"):
+        load_separator("live:xumx", "torch-cpu", weights)
     with pytest.raises(ConfigError, match="one stream per state"):
         load_separator(toml, "torch-cpu", weights).init_state(2)
