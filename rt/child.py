@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import EngineStateError
+
 REAP_S = 1.0
 
 
@@ -64,3 +66,15 @@ class Child:
         if self.process is not None:
             self.process.join(timeout_s)
             self.kill()
+
+
+def wait_until(
+    done: Callable[[], bool], tick: Callable[[], None], timeout_s: float, what: str, period_s: float = 0.005
+) -> None:
+    """Tick until `done`.  Raises: EngineStateError when that takes longer than `timeout_s`."""
+    stop = time.monotonic() + timeout_s
+    while not done():
+        tick()
+        if time.monotonic() > stop:
+            raise EngineStateError(f"{what} took more than {timeout_s:g} s")
+        time.sleep(period_s)

@@ -28,6 +28,7 @@ from .block import (
     make_block,
     of_worker,
 )
+from .child import wait_until
 from .control_log import ControlLog, ProfileChange
 from .drift import drift_ppm
 from .errors import EngineStateError, HostError
@@ -36,7 +37,7 @@ from .params import MixerState, ParameterWriter
 from .player import Player
 from .recording import Recorder, RecordingReport, RecordSettings
 from .stream import StreamPlan
-from .supervisor import AudioWatch, Event, Supervisor, WorkerWatch, wait_until
+from .supervisor import AudioWatch, Event, Supervisor, WorkerWatch
 from .switch import ProfileSwitch
 from .worker import WorkerSettings
 

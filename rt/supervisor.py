@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from multiprocessing.context import SpawnContext
@@ -33,7 +32,6 @@ from .block import (
     Block,
 )
 from .child import REAP_S, Child, Event, OnEvent
-from .errors import EngineStateError
 from .heartbeat import LIMIT_S, age_s, beat
 from .runner_choice import RunnerPlan
 from .stream import StreamPlan
@@ -401,7 +399,7 @@ class Supervisor:
             self.standby = None
 
     def _forget(self, which: int) -> None:
-        """Say that a worker is gone: it may have died first, and a virtual clock waits for those there are."""
+        """Say that a worker is gone, also where it died first: a virtual clock waits for those there are."""
         store(self._block.words, which * WORKER_SHIFT + WORKER_PHASE, IDLE)
 
     def promote(self) -> None:
@@ -411,15 +409,3 @@ class Supervisor:
         self._forget(self.worker.which)
         self.worker, self.standby = self.standby, None
         store(self._block.words, ACTIVE_WORKER, self.worker.which)
-
-
-def wait_until(
-    done: Callable[[], bool], tick: Callable[[], None], timeout_s: float, what: str, period_s: float = 0.005
-) -> None:
-    """Tick until `done`.  Raises: EngineStateError when that takes longer than `timeout_s`."""
-    stop = time.monotonic() + timeout_s
-    while not done():
-        tick()
-        if time.monotonic() > stop:
-            raise EngineStateError(f"{what} took more than {timeout_s:g} s")
-        time.sleep(period_s)
