@@ -50,12 +50,6 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def weights_sha256(profile: Profile, path: Path | None = None) -> dict[str, str]:
-    """Return the sha256 of the weights files that `find_weights` finds, by kind of network."""
-    found = find_weights(profile, path)
-    return {kind: hashlib.sha256(file.read_bytes()).hexdigest() for kind, file in found.items()}
-
-
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest beside a weights file; empty when there is none."""
     manifest = path.with_suffix(".json")

@@ -9,6 +9,8 @@ Source: Yu, Cheuk 2021, Danna-Sep: unite to separate them all (MDX Workshop). La
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -26,7 +28,7 @@ EDGE_MASK = 0.25
 """Mask where the published network has none: above its highest bin and in the last frames."""
 
 
-class UnetLayers(nn.Module):
+class UnetLayers(nn.Module, ABC):
     """Encoder, attention and decoder; a variant says how it pools, attends and widens again."""
 
     def __init__(self, config: UnetConfig, n_in: int) -> None:
@@ -59,18 +61,21 @@ class UnetLayers(nn.Module):
             n = n_up + widths[level]
         self.n_end, self.end_channels = n, c.end_channels or widths[0]
 
+    @abstractmethod
     def _attention(self, n_in: int) -> nn.Module:
-        raise NotImplementedError
+        """Return an attention layer of the bottleneck."""
 
+    @abstractmethod
     def _pool(self) -> nn.Module:
-        raise NotImplementedError
+        """Return what halves a level."""
 
+    @abstractmethod
     def _deconv(self, n_in: int, n_out: int) -> nn.Module:
-        raise NotImplementedError
+        """Return what doubles a level."""
 
+    @abstractmethod
     def _fit(self, y: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Return y at the size of a skip, along both axes that were halved."""
-        raise NotImplementedError
+        """Return y at the size of a skip, along the axes that were halved."""
 
     def _body(self, y: torch.Tensor) -> torch.Tensor:
         """Return what enters the head, from what enters the first level."""

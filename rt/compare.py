@@ -26,16 +26,16 @@ from ..models.train.comparison import (
 from ..models.train.evaluation import MeanScore, mean_score, mixture_as_estimate, oracle_ratio_mask
 from .errors import ConfigError, InputError
 from .evaluate import (
-    BLOCK_S,
     Evaluated,
     Multitrack,
     Separate,
     evaluate_song,
     find_multitracks,
     load_multitrack,
+    piped,
 )
 from .files import AudioSource
-from .pipeline import PIECE_S, Pipeline, Separator
+from .pipeline import PIECE_S, Separator
 from .screen import Job, job_progress
 from .separate import Ablation, load_separator
 
@@ -114,19 +114,6 @@ class Comparison:
     leakage: dict[str, list[Leakage]]
     ablations: dict[str, list[Measured]]
     """The first of each is the profile as it stands."""
-
-
-def piped(separator: Separator) -> Separate:
-    """Return a Separate with a fresh Pipeline for each song, as `stemrack render` runs it."""
-
-    def separate(mixture: np.ndarray, rate_hz: int) -> Iterator[np.ndarray]:
-        pipeline = Pipeline(separator, rate_hz=rate_hz, n_channels=mixture.shape[0])
-        block = int(BLOCK_S * rate_hz)
-        for start in range(0, mixture.shape[-1], block):
-            yield pipeline.push(mixture[:, start : start + block])
-        yield pipeline.finish()
-
-    return separate
 
 
 def without_consistency(separator: Separator) -> Separate:

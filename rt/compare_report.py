@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..models.bundles import weights_sha256
-from ..models.profiles import load_profile
 from ..models.stems import STEMS
 from ..models.train.comparison import AGES_S
 from .compare import Comparison, Leakage, Measured, SinceReset
-from .errors import OutputError
-from .evaluate import report
+from .evaluate import report, write_text
+from .profile_kinds import files_sha256
 from .screen import print_table
 
 
@@ -147,7 +145,7 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: Path, found: Comparison, settings: dict[str, Any]) -> None:
     """Write `facts`.  Raises: OutputError."""
-    _write(path, json.dumps(facts(found, settings), indent=1) + "\n")
+    write_text(path, json.dumps(facts(found, settings), indent=1) + "\n")
 
 
 def write_csv(path: Path, found: Comparison) -> None:
@@ -163,18 +161,10 @@ def write_csv(path: Path, found: Comparison) -> None:
                 figures = [s.sdr_db, s.si_sdr_db, s.leakage_db, (song.bsseval_sdr_db or {}).get(s.stem)]
                 cells = ["" if v is None else f"{v:.4f}" for v in figures]
                 out.writerow([row.profile, row.system, song.score.song, s.stem, *cells])
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def settings_of(profiles: Sequence[str], weights: Path | None, runner: str) -> dict[str, Any]:
     """Return what identifies a comparison: profiles, runner, and the hashes of their weights."""
-    hashes = {name: weights_sha256(load_profile(name), weights) for name in profiles}
+    hashes = {name: files_sha256(name, weights) for name in profiles}
     return {"profiles": list(profiles), "runner": runner, "weights_sha256": hashes}
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror}): choose another place") from error

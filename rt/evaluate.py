@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from .errors import InputError, OutputError
 from .files import AudioSource
 from .profile_kinds import files_sha256
 from .screen import job_progress, print_table
+
+if TYPE_CHECKING:
+    from .pipeline import Separator
 
 SUFFIXES = (".flac", ".wav", ".ogg")
 BLOCK_S = 10.0
@@ -146,18 +150,22 @@ def evaluate_command(
         settings = {"profile": profile, "runner": runner, "live": live}
         if separate is None:
             settings["weights_sha256"] = files_sha256(profile, weights)
-        _write(json_path, json.dumps(report(results, mean, settings), indent=1) + "\n")
+        write_text(json_path, json.dumps(report(results, mean, settings), indent=1) + "\n")
     if csv_path is not None:
         _write_csv(csv_path, results)
     return mean
 
 
 def profile_separate(profile: str, weights: Path | None, runner: str, *, live: bool) -> Separate:
-    """Return a Separate that runs the engine of `stemrack render`: a fresh Pipeline per song."""
-    from .pipeline import Pipeline
+    """Return a Separate that runs the engine of `stemrack render` on a profile."""
     from .separate import load_separator
 
-    separator = load_separator(profile, runner, weights)
+    return piped(load_separator(profile, runner, weights), live=live)
+
+
+def piped(separator: Separator, *, live: bool = False) -> Separate:
+    """Return a Separate with a fresh Pipeline for each song, as `stemrack render` runs it."""
+    from .pipeline import Pipeline
 
     def separate(mixture: np.ndarray, rate_hz: int) -> Iterator[np.ndarray]:
         pipeline = Pipeline(separator, rate_hz=rate_hz, n_channels=mixture.shape[0], live=live)
@@ -227,7 +235,8 @@ def _cell(sdr_db: float | None, leakage_db: float | None) -> str:
     return "-" if leakage_db is None else f"({leakage_db:.1f})"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a report, its folder made.  Raises: OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -244,4 +253,4 @@ def _write_csv(path: Path, results: list[Evaluated]) -> None:
             bsseval = (r.bsseval_sdr_db or {}).get(s.stem)
             row = [s.sdr_db, s.si_sdr_db, s.leakage_db, bsseval]
             out.writerow([r.score.song, s.stem, *("" if v is None else f"{v:.4f}" for v in row)])
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue())

@@ -43,22 +43,21 @@ def exported(profile: str, kind: str, weights: Path, form: Form = ONNX, length: 
     Raises: ModelError with what the exporting process said when it fails.
     """
     network = f"{load_profile(profile).member(kind)} {length} {form.version}"
-    described = weights.read_bytes() + network.encode()
-    key = hashlib.sha256(described).hexdigest()[:24]
+    return made_once(form, weights, network, profile, kind, str(weights), str(length))
+
+
+def made_once(form: Form, weights: Path, described: str, *arguments: str) -> Path:
+    """Return the path of what a form's program makes of a file's weights; it runs if the cache has none.
+
+    described: what else decides the content. arguments: the program's, before the path it writes to.
+    Raises: ModelError with what the program said when it fails; OSError for weights that cannot be read.
+    """
+    key = hashlib.sha256(weights.read_bytes() + described.encode()).hexdigest()[:24]
     path = cache_folder() / f"{key}.{form.suffix}"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{key}.{os.getpid()}.unfinished")
-        command = [
-            sys.executable,
-            "-m",
-            f"{__package__}.{form.module}",
-            profile,
-            kind,
-            str(weights),
-            str(length),
-            str(unfinished),
-        ]
+        command = [sys.executable, "-m", f"{__package__}.{form.module}", *arguments, str(unfinished)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not unfinished.is_file():
             said = done.stderr.strip().splitlines() or ["nothing"]

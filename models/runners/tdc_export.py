@@ -6,21 +6,17 @@ own, so that a host never imports torch nor reads a published checkpoint itself.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, WeightsError
-from .exported import cache_folder
+from .exported import Form, made_once
 
 if TYPE_CHECKING:
     from ..tdc import TdcVocals
 
-VERSION = "tdc-1"
-"""Raised when the same weights give another graph."""
+TDC = Form("tdc_export", "onnx", "tdc-1")
 
 
 def exported_tdc(weights: Path) -> Path:
@@ -29,24 +25,11 @@ def exported_tdc(weights: Path) -> Path:
     Raises: WeightsError when there are no weights; ModelError with what the exporting process said.
     """
     try:
-        described = weights.read_bytes() + VERSION.encode()
+        return made_once(TDC, weights, TDC.version, str(weights))
     except OSError as error:
         raise WeightsError(
             f"{weights}: cannot be read ({error.strerror}): `stemrack models pull tdc-vocals` fetches them"
         ) from error
-    key = hashlib.sha256(described).hexdigest()[:24]
-    path = cache_folder() / f"{key}.onnx"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{key}.{os.getpid()}.unfinished")
-        program = f"{__package__}.tdc_export"
-        command = [sys.executable, "-m", program, str(weights), str(unfinished)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or not unfinished.is_file():
-            said = done.stderr.strip().splitlines() or ["nothing"]
-            raise ModelError(f"the export of {weights.name} failed, saying: {said[-1]}")
-        os.replace(unfinished, path)
-    return path
 
 
 def load_tdc_network(weights: Path) -> TdcVocals:

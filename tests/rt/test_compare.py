@@ -21,14 +21,13 @@ from stemrack.rt.compare import (
     ablations_of,
     checked_songs,
     compare,
-    piped,
     systems_of,
     whole_answer,
     without_consistency,
 )
 from stemrack.rt.compare_report import facts, print_comparison, write_csv
 from stemrack.rt.errors import ConfigError, InputError, OutputError
-from stemrack.rt.evaluate import find_multitracks
+from stemrack.rt.evaluate import find_multitracks, piped
 from stemrack.rt.separate import Ablation, load_separator
 
 SECONDS = 12

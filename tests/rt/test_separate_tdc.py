@@ -15,7 +15,7 @@ from contract import check_streaming
 from stemrack.models import tdc
 from stemrack.models.errors import ModelError, WeightsError
 from stemrack.models.official.tensor_files import write_tensors
-from stemrack.models.runners import tdc_export
+from stemrack.models.runners import exported, tdc_export
 from stemrack.models.runners.tdc_export import load_tdc_network
 from stemrack.models.stems import STEMS
 from stemrack.models.tdc import TdcVocals
@@ -34,7 +34,7 @@ def random_weights(tmp_path_factory):
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tdc, "N_LEVELS", 2)
-        patch.setattr(tdc_export, "subprocess", SimpleNamespace(run=export_here))
+        patch.setattr(exported, "subprocess", SimpleNamespace(run=export_here))
         torch.manual_seed(0)
         network = TdcVocals()
         for name, value in network.named_buffers():  # statistics that a normalisation cannot hide behind
@@ -194,7 +194,7 @@ def test_a_second_load_uses_the_cached_graph(random_weights, monkeypatch, tmp_pa
         Path(command[-1]).write_bytes(b"no graph")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(tdc_export, "subprocess", SimpleNamespace(run=export))
+    monkeypatch.setattr(exported, "subprocess", SimpleNamespace(run=export))
     for _ in range(2):
         with pytest.raises(ModelError, match="no ONNX graph"):
             load_tdc_separator(random_weights)
