@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXIT_REFUSED, EXIT_USAGE, EXIT_NO_CONNECTION, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 ctl = Typer(
-    help="Steer a running node: get, set, watch, scenes, recording, MIDI.\n\n"
+    help="Steer a running node: get, set, watch, chains, scenes, recording, MIDI.\n\n"
     "Exit code: 0 done, 1 the node said no, 2 wrong usage, 3 no connection or a wrong token.",
     no_args_is_help=True,
     add_completion=False,
@@ -29,7 +29,7 @@ ctl = Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-scene = Typer(help="Store and recall faders under a name.", no_args_is_help=True)
+scene = Typer(help="Store and recall faders and chains under a name.", no_args_is_help=True)
 midi = Typer(help="Bind MIDI controls to parameters.", no_args_is_help=True)
 ctl.add_typer(scene, name="scene")
 ctl.add_typer(midi, name="midi")
@@ -236,6 +236,45 @@ def describe_command(
     run(work, url, token, ca_file, reconnects=False)
 
 
+@ctl.command("chain")
+def chain_command(
+    stem: Annotated[str, Argument(metavar="[STEM]", help="None: all.")] = "",
+    line: Annotated[
+        str | None, Argument(metavar="[CHAIN]", help="Its new inserts, as 'highpass_filter reverb'.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a chain and all that its effects have, with units and ranges; set it first if one is given."""
+    from .watch import print_chains
+
+    async def work(session: Session) -> None:
+        if line is not None:
+            await session.set(f"stem/{stem}/chain", line)
+        print_chains(await session.describe(), session.values, stem, as_json=as_json)
+
+    run(work, url, token, ca_file, reconnects=False)
+
+
+@ctl.command("effects")
+def effects_command(
+    keys: Annotated[list[str] | None, Argument(metavar="[EFFECT]...", help="With all they have.")] = None,
+    url: Url = None,
+    token: Token = None,
+    ca_file: CaFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what can be put into a chain."""
+    from .watch import print_effects
+
+    async def work(session: Session) -> None:
+        print_effects(await session.effects(), keys or [], as_json=as_json)
+
+    run(work, url, token, ca_file, reconnects=False)
+
+
 @ctl.command("ping")
 def ping_command(
     url: Url = None, token: Token = None, ca_file: CaFile = None, as_json: AsJson = False
@@ -260,7 +299,7 @@ def store_command(
     token: Token = None,
     ca_file: CaFile = None,
 ) -> None:
-    """Keep the faders under a name; an older scene of that name is replaced."""
+    """Keep faders and chains under a name; an older scene of that name is replaced, but for a preset."""
     run(lambda session: session.store_scene(name, stem or ()), url, token, ca_file, reconnects=False)
 
 
@@ -276,7 +315,7 @@ def recall_command(
     ca_file: CaFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set the faders as they were stored; shows what is in force."""
+    """Set faders and chains as they were stored, or as a preset has them; shows what is in force."""
 
     async def work(session: Session) -> None:
         _print_values(await session.recall_scene(name, fade_ms, stem or ()), as_json)
@@ -296,7 +335,7 @@ def delete_command(
 def list_command(
     url: Url = None, token: Token = None, ca_file: CaFile = None, as_json: AsJson = False
 ) -> None:
-    """Show the names of the scenes."""
+    """Show the names of the scenes and presets."""
 
     async def work(session: Session) -> None:
         names = str(session.values.get("scenes") or "").splitlines()

@@ -2,6 +2,8 @@
 
 with Mixer("http://127.0.0.1:8137/#token=...") as mixer:
     mixer.set("stem/vocals/gain_db", -6)
+    mixer.set("stem/vocals/chain", "highpass_filter reverb")
+    mixer.set("stem/vocals/fx/reverb/room_size", 0.8)
     print(mixer.values["stem/vocals/mute"])
 """
 
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 from ..rt.control.messages import (
     Delta,
     Deltas,
+    EffectInfo,
     Event,
     Meters,
     ParameterInfo,
@@ -103,11 +106,11 @@ class Mixer:
         return self._wait(self._session.batch(steps))
 
     def store_scene(self, name: str, stems: Iterable[str] = ()) -> None:
-        """Keep the faders under a name."""
+        """Keep faders and chains under a name."""
         self._wait(self._session.store_scene(name, stems))
 
     def recall_scene(self, name: str, fade_ms: float = 0.0, stems: Iterable[str] = ()) -> dict[str, Value]:
-        """Set the faders as they were stored; returns what is in force."""
+        """Set faders and chains as they were stored; returns what is in force."""
         return self._wait(self._session.recall_scene(name, fade_ms, stems))
 
     def delete_scene(self, name: str) -> None:
@@ -125,6 +128,10 @@ class Mixer:
     def describe(self) -> dict[str, ParameterInfo]:
         """Return what is known about each parameter, by path."""
         return self._wait(self._session.describe())
+
+    def effects(self) -> dict[str, EffectInfo]:
+        """Return what can be put into a chain, by its name there."""
+        return self._wait(self._session.effects())
 
     def ping(self) -> float:
         """Return how long the node took to answer, in seconds."""

@@ -13,6 +13,7 @@ from ..rt.control.messages import (
     DeleteScene,
     Describe,
     Described,
+    EffectInfo,
     Get,
     Learn,
     ParameterInfo,
@@ -39,7 +40,10 @@ class Requests(ABC):
         return reply.values
 
     async def set(self, path: str, value: Value, ramp_ms: float | None = None) -> Value:
-        """Set a parameter; returns the value in force. ramp_ms: none is the parameter's own ramp."""
+        """Set a parameter; returns the value in force. ramp_ms: none is the parameter's own ramp.
+
+        A chain is one, too: set("stem/vocals/chain", "highpass_filter reverb").
+        """
         return (await self._reply(Set, path=path, value=value, ramp_ms=ramp_ms)).get(path)
 
     async def adjust(self, path: str, by: float, ramp_ms: float | None = None) -> Value:
@@ -55,13 +59,16 @@ class Requests(ABC):
         return await self._reply(Batch, requests=tuple(steps))
 
     async def store_scene(self, name: str, stems: Iterable[str] = ()) -> None:
-        """Keep the faders under a name. stems: only these; none: all, and the master."""
+        """Keep faders and chains under a name. stems: only these; none: all, and the master."""
         await self._reply(StoreScene, name=name, stems=tuple(stems))
 
     async def recall_scene(
         self, name: str, fade_ms: float = 0.0, stems: Iterable[str] = ()
     ) -> dict[str, Value]:
-        """Set the faders as they were stored; returns what is in force. fade_ms 0: their own ramps."""
+        """Set faders and chains as they were stored, or as a preset has them; returns what is in force.
+
+        fade_ms: of the faders; 0: their own ramps.
+        """
         return await self._reply(RecallScene, name=name, fade_ms=fade_ms, stems=tuple(stems))
 
     async def delete_scene(self, name: str) -> None:
@@ -77,10 +84,16 @@ class Requests(ABC):
         await self._reply(Unlearn, path=path)
 
     async def describe(self) -> dict[str, ParameterInfo]:
-        """Return what is known about each parameter, by path."""
+        """Return what is known about each parameter, by path; it changes when a chain does."""
         described = await self._ask(Describe)
         assert isinstance(described, Described)
         return {p.path: p for p in described.parameters}
+
+    async def effects(self) -> dict[str, EffectInfo]:
+        """Return what can be put into a chain, by its name there."""
+        described = await self._ask(Describe, effects=True)
+        assert isinstance(described, Described)
+        return {effect.key: effect for effect in described.effects}
 
     async def ping(self) -> float:
         """Return how long the node took to answer, in seconds."""

@@ -1,4 +1,4 @@
-"""What `stemrack ctl watch` and `describe` print."""
+"""What `stemrack ctl watch`, `describe`, `chain` and `effects` print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from ..rt.control.messages import Delta, ErrorCode, ParameterInfo, Snapshot, Value
+from ..rt.control.messages import Delta, EffectInfo, ErrorCode, ParameterInfo, Snapshot, Value
 from .errors import RequestRefused
 from .session import Session
 from .words import shown
@@ -63,11 +63,59 @@ def print_table(table: Mapping[str, ParameterInfo], paths: list[str], *, as_json
         print("".join(f"{_row_text(row)}\n" for row in rows), end="")
 
 
+def print_chains(
+    table: Mapping[str, ParameterInfo], values: Mapping[str, Value], stem: str, *, as_json: bool
+) -> None:
+    """Print a stem's chain and all that its inserts have, or the chains of all.
+
+    Raises: RequestRefused if there is no such stem.
+    """
+    stems = [path.split("/")[1] for path in table if path.endswith("/chain")]
+    if stem and stem not in stems:
+        said = f"there is no stem '{stem}', but {', '.join(stems)}"
+        raise RequestRefused(ErrorCode.UNKNOWN_PATH, "unknown_path", f"stem/{stem}/chain", said)
+    of_chains = [
+        path
+        for one in ([stem] if stem else stems)
+        for path in table
+        if path == f"stem/{one}/chain" or path.startswith(f"stem/{one}/fx/")
+    ]
+    rows = [table[path] for path in of_chains if path in values]
+    if as_json:
+        print(json.dumps({row.path: values[row.path] for row in rows}))
+        return
+    for row in rows:
+        if row.kind == "text":
+            print(f"{row.path} = {shown(values[row.path])}")
+        else:
+            now = shown(values[row.path], row.unit)
+            print(f"  {row.path} = {now} ({_range_text(row)}); {row.doc}")
+
+
+def print_effects(effects: Mapping[str, EffectInfo], keys: list[str], *, as_json: bool) -> None:
+    """Print what can be put into a chain; those named with all they have.  Raises: RequestRefused."""
+    for key in keys:
+        if key not in effects:
+            said = f"there is no effect '{key}': leave it out to see all"
+            raise RequestRefused(ErrorCode.UNKNOWN_PATH, "unknown_path", key, said)
+    rows = [effects[key] for key in keys or effects]
+    if as_json:
+        print(msgspec.json.encode(rows).decode())
+        return
+    for row in rows:
+        print(f"{row.key}: {row.doc}")
+        for parameter in row.parameters if keys else ():
+            default = shown(parameter.default, parameter.unit)
+            print(f"  {parameter.path} = {default} ({_range_text(parameter)}); {parameter.doc}")
+
+
 def _row_text(row: ParameterInfo) -> str:
+    return f"{row.path}: {_range_text(row)}; {row.doc}"
+
+
+def _range_text(row: ParameterInfo) -> str:
     if row.kind == "number" and row.lowest is not None and row.highest is not None:
-        range_said = f"{row.lowest:g} to {row.highest:g} {row.unit}".rstrip()
-    elif row.kind == "choice":
-        range_said = " | ".join(row.choices)
-    else:
-        range_said = {"switch": "on | off"}.get(row.kind, row.unit or row.kind)
-    return f"{row.path}: {range_said}; {row.doc}"
+        return f"{row.lowest:g} to {row.highest:g} {row.unit}".rstrip()
+    if row.kind == "choice":
+        return " | ".join(row.choices)
+    return {"switch": "on | off"}.get(row.kind, row.unit or row.kind)

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 from ..clients import cli as clients_cli
 from ..models.errors import ModelError
-from . import app_compare, app_control, app_latency, app_live, app_models
+from . import app_compare, app_control, app_latency, app_live, app_models, app_plugins
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -160,6 +160,7 @@ clients_cli.add_commands(cli)
 app_live.add_commands(cli)
 app_latency.add_commands(cli)
 app_models.add_commands(cli)
+app_plugins.add_commands(cli)
 train = Typer(help="Make weights: prepare material, then fit a network to it.", no_args_is_help=True)
 cli.add_typer(train, name="train")
 

@@ -42,6 +42,7 @@ def node_settings(
     """
     from importlib.metadata import version
 
+    from .app_effects import presets_of
     from .control.auth import Tokens, load_tokens
     from .control.node import NodeSettings
     from .state_folder import state_folder
@@ -64,6 +65,7 @@ def node_settings(
         inputs=_choices(control.inputs, found.input),
         outputs=_choices(control.outputs, found.output),
         scene_file=state_folder() / "scenes.json",
+        presets=presets_of(config, engine.effect_table),
         profiles=profiles.choices if profiles else (),
         change_profile=profiles.change if profiles else None,
     )

@@ -41,7 +41,9 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
     slots: hop of the slots of an engine that runs; 0: what suits the profile.
     Raises: ConfigError for what no engine has to be started to know; ModelError for profile and weights.
     """
+    from .app_effects import effects_of, find_preset, with_faders
     from .audio import AUTO, DeviceChoice
+    from .chains import Chains
     from .engine import EngineSettings
     from .profile_kinds import find_files, profile_facts
     from .runner_choice import CPU
@@ -58,6 +60,11 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
     output: Any = None if device.output == "none" else device.output
     if output == "default" and device.file:
         output = AUTO
+    effects = effects_of(config)
+    chains, mixer = Chains(), config.mixer.state
+    if config.effects.preset:
+        preset = find_preset(config, effects.table, config.effects.preset)
+        chains, mixer = preset.chains, with_faders(mixer, preset)
     return EngineSettings(
         hop=profile.hop,
         worker=WorkerSettings(
@@ -74,8 +81,11 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
             latency=device.latency,
         ),
         plan_for=lambda resolved: stream_plan(config, resolved, slots),
-        mixer=config.mixer.state,
+        mixer=mixer,
         input_file=Path(device.file) if device.file else None,
+        effect_table=effects.table,
+        impulses=effects.impulses,
+        chains=chains,
     )
 
 
@@ -93,8 +103,11 @@ def _check(config: Any) -> None:
         raise ConfigError(f"[device] input = {device.input!r}: {said}")
 
 
-def budget_for(config: Any, resolved: Any, slots: int = 0) -> Any:
-    """Return the latency budget on the devices that were found; slots: as for `engine_settings`."""
+def budget_for(config: Any, resolved: Any, slots: int = 0, effects: int = 0) -> Any:
+    """Return the latency budget on the devices that were found; slots: as for `engine_settings`.
+
+    effects: latency of the chains, in samples.
+    """
     from ..latency.budget import Budget
     from .block import slot_hop
     from .limiter import limiter_latency
@@ -112,6 +125,7 @@ def budget_for(config: Any, resolved: Any, slots: int = 0) -> Any:
         largest_block=resolved.largest_block,
         separator_samples=live_latency_samples(profile.hop, profile.latency_samples, resolved.rate_hz, grid),
         allowance_samples=config.engine.allowance_samples,
+        effects_samples=effects,
         limiter_samples=limiter_latency(LIMITER_LOOKAHEAD) if config.mixer.true_peak else 0,
         follower_samples=capture_target(resolved) if resolved.separate_input else 0,
         window_ms=profile.window_latency_ms,
@@ -163,7 +177,7 @@ def head_lines(config: Any, engine: Any) -> list[str]:
     from ..latency.budget import budget_rows, worker_time_samples
 
     found = engine.resolved
-    budget = budget_for(config, found)
+    budget = budget_for(config, found, effects=engine.effects.planned_samples)
     source = config.device.file or found.input or "silence"
     if config.device.file:
         source += " (looped)"
@@ -199,6 +213,9 @@ def run_command(
     rate_hz: Annotated[int | None, Option("--rate", help="Sample rate; 0: the device's own.")] = None,
     block: Annotated[int | None, Option(help="Samples a block; 0: as the device likes.")] = None,
     allowance: Annotated[int | None, Option(help="Samples of time for the worker; 0: the least.")] = None,
+    preset: Annotated[
+        str | None, Option(help="Faders and effects to begin with: a name, or a .toml.")
+    ] = None,
     record: Annotated[Path | None, Option(help="Record the mix below this folder.")] = None,
     record_stems: Annotated[bool, Option("--record-stems", help="Record the stems too.")] = False,
     control_log: Annotated[Path | None, Option(help="Write all fader moves to this file.")] = None,
@@ -222,6 +239,7 @@ def run_command(
         "device.rate_hz": rate_hz,
         "device.block_samples": block,
         "engine.allowance_samples": allowance,
+        "effects.preset": preset,
         "control.host": host,
         "control.port": port,
         "midi.ports": midi or None,
@@ -263,7 +281,7 @@ def _control(config: Any, engine: Any, listen: Any) -> Any:
 
 def latency_ms(config: Any, engine: Any) -> float:
     """Return what the budget says on the devices that the engine has now."""
-    budget = budget_for(config, engine.resolved, engine.slot_hop)
+    budget = budget_for(config, engine.resolved, engine.slot_hop, engine.effects.planned_samples)
     return budget.ms(budget.total_samples)
 
 

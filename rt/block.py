@@ -105,6 +105,8 @@ STOPPING = 98
 """1: fade out, keep silent."""
 NEXT_DELAY, DELAY_BEGIN = 99, 100
 """The delay that is wanted, and the output position from which the callback fades to it, see `delay`."""
+EFFECTS_ALLOWED = 101
+"""Latency of effects, in samples, that the delay has room for."""
 
 # The worker: two sets of words, WORKER_SHIFT apart, as two run while the profile changes; see `of_worker`.
 WORKER_SHIFT = 40
@@ -122,6 +124,13 @@ WORKER_REALTIME = 112
 """1 if the worker got real-time priority."""
 HANDED_OVER = 113
 """Position of the hop in `handover` that this worker has left for the next one."""
+
+INSERT_NOW = 114
+"""Insert that the hop loop is in, 1 + stem x MAX_INSERTS + place, its name in `insert_names`; 0: none."""
+EFFECTS_REVISION = 115
+"""Of the newest chains that are in force."""
+EFFECTS_SAMPLES, EFFECTS_WANTED = 116, 117
+"""Latency of the effects in force, and of those that are being built."""
 
 IDLE, PREPARING, READY = 0, 1, 2
 """Values of WORKER_PHASE and AUDIO_PHASE."""
@@ -179,7 +188,7 @@ DELAY_FADE_SAMPLES = 1024
 """Cross-fade between two delays."""
 LONGEST_SLOT_HOP = 512
 """Slots of a node are no longer, so that it can change to a profile with that hop or a multiple of it."""
-SLOT_SAMPLES = 1 << 15
+SLOT_SAMPLES = 1 << 16
 """Stems that the slots hold at least, as long as the largest delay may be."""
 SUB_BLOCK_SAMPLES = 512
 """The callback cuts longer blocks into pieces of this length."""
@@ -192,6 +201,9 @@ FOLLOWER_VALUES = 16
 LIMITER_ROWS, LIMITER_COLUMNS = 8, 1024
 N_HOP_TIMES = 1 << 16
 MESSAGE_BYTES = 2048
+N_INSERTS = 32
+"""In all stems."""
+NAME_BYTES = 64
 
 
 LONGEST_HOPS = 8
@@ -257,6 +269,8 @@ class Geometry:
             "limiter": (f8, (N_BUSES, LIMITER_ROWS, LIMITER_COLUMNS)),  # the limiter's state, see `limiter`
             "hop_times_us": (f4, (N_HOP_TIMES,)),
             "handover": (f4, (N_STEMS, 2, self.hop)),  # stems of an ending worker where the next begins
+            # UTF-8 of 'stem/insert' in each worker: the inserts in force, then the one that is being loaded
+            "insert_names": (np.dtype(np.uint8), (2, N_INSERTS + 1, NAME_BYTES)),
             "messages": (np.dtype(np.uint8), (3, MESSAGE_BYTES)),  # last words of the children
         }
 
@@ -306,6 +320,7 @@ class Block:
     limiter: np.ndarray
     hop_times_us: np.ndarray
     handover: np.ndarray
+    insert_names: np.ndarray
     messages: np.ndarray
 
     @property
@@ -315,13 +330,23 @@ class Block:
 
     def say(self, who: int, text: str) -> None:
         """Leave the last words of a child (0, 2 workers, 1 audio process); what is too long is cut."""
-        data = text.encode()[: MESSAGE_BYTES - 1]
-        self.messages[who] = 0
-        self.messages[who, : len(data)] = np.frombuffer(data, np.uint8)
+        write_text(self.messages[who], text)
 
     def said(self, who: int) -> str:
         """Return the last words of a child."""
-        return bytes(self.messages[who]).split(b"\0", 1)[0].decode(errors="replace")
+        return text_in(self.messages[who])
+
+
+def write_text(row: np.ndarray, text: str) -> None:
+    """Put text into a row of bytes; what is too long is cut."""
+    data = text.encode()[: len(row) - 1]
+    row[:] = 0
+    row[: len(data)] = np.frombuffer(data, np.uint8)
+
+
+def text_in(row: np.ndarray) -> str:
+    """Return the text in a row of bytes."""
+    return bytes(row).split(b"\0", 1)[0].decode(errors="replace")
 
 
 def make_block(geometry: Geometry, context: BaseContext | None = None) -> Block:

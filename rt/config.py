@@ -208,6 +208,20 @@ class MidiConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EffectsConfig:
+    """[effects]: chains before the faders. preset: name or .toml of the one to begin with; '' for none.
+
+    presets, impulses: folders with presets of your own, and with impulse responses for convolution.
+    plugin_folders: where `stemrack plugins scan` looks; [] for where plugins are installed.
+    """
+
+    preset: str = ""
+    presets: str = ""
+    impulses: str = ""
+    plugin_folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole stemrack.toml."""
 
@@ -218,6 +232,7 @@ class Config:
     recording: RecordSettings = field(default_factory=RecordSettings)
     control: ControlConfig = field(default_factory=ControlConfig)
     midi: MidiConfig = field(default_factory=MidiConfig)
+    effects: EffectsConfig = field(default_factory=EffectsConfig)
 
 
 def _channels(key: str, channels: tuple[int, ...], *, least: int) -> None:

@@ -6,19 +6,17 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .atomics import load
 from .audio import DeviceChoice, Resolved
 from .block import (
     CAPTURE_READ,
     CAPTURE_WRITE,
     HOP,
     INPUT_FROM_FEED,
-    N_CALLBACKS,
     POSITION,
     RATE_HZ,
     RECORD_POSITION,
@@ -28,11 +26,15 @@ from .block import (
     make_block,
     of_worker,
 )
-from .child import wait_until
+from .chain_desk import ChainDesk, in_hops
+from .chains import Chains
 from .control_log import ControlLog, ProfileChange
 from .drift import drift_ppm
+from .effect_builtin import BUILT_IN
+from .effect_table import EffectTable
 from .errors import EngineStateError, HostError
 from .meters import Level, MeterReader, MeterTap, counters
+from .opening import Opener, wait_for
 from .params import MixerState, ParameterWriter
 from .player import Player
 from .recording import Recorder, RecordingReport, RecordSettings
@@ -44,7 +46,6 @@ from .worker import WorkerSettings
 TICK_S = 0.01
 START_LIMIT_S = 240.0
 """Loading may include the first export of a network."""
-STREAM_LIMIT_S = 10.0
 N_EVENTS = 1000
 
 
@@ -59,6 +60,10 @@ class EngineSettings:
     mixer: MixerState = MixerState()  # noqa: RUF009  frozen
     input_file: Path | None = None
     """Played, looped, in place of a device's input."""
+    effect_table: EffectTable = BUILT_IN
+    impulses: Mapping[str, Path] = field(default_factory=dict)
+    """Files of impulse responses, by the names that the table has for them."""
+    chains: Chains = Chains()  # noqa: RUF009  frozen
 
 
 class Engine:
@@ -75,8 +80,19 @@ class Engine:
         self.block: Block = make_block(Geometry.for_separator(settings.hop), self._context)
         self.events: deque[Event] = deque(maxlen=N_EVENTS)
         self._on_event = on_event
-        self._supervisor = Supervisor(self.block, self._context, settings.worker, self._note)
+        self._desk = ChainDesk(
+            self.block, settings.effect_table, settings.impulses, settings.chains, self._note_of
+        )
+        self._supervisor = Supervisor(
+            self.block,
+            self._context,
+            settings.worker,
+            self._note,
+            effects=self._desk.settings_now,
+            blame=self._desk.blame,
+        )
         self._lock = threading.RLock()
+        self._opener = Opener(self.block, self._supervisor, self._lock)
         self._fader_lock = threading.Lock()
         """Its own: a fader does not wait while the supervisor spawns a process."""
         self._structure = threading.Lock()
@@ -100,50 +116,23 @@ class Engine:
         with self._lock:
             self._supervisor.start()
         self._thread.start()
-        self._wait(lambda: self.audio.state == "idle", START_LIMIT_S, "starting the audio process")
-        self.resolved = self._resolve()
+        wait_for(lambda: self.audio.state == "idle", START_LIMIT_S, "starting the audio process")
+        self.resolved = self._opener.resolved(self.settings.devices)
         on_progress("loading and warming up the separator")
-        self._wait(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
+        wait_for(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
         if self.worker.state == "failed":
             raise EngineStateError(f"the worker does not start, saying: {self.worker.said}")
+        self._desk.start()
         on_progress("opening the device")
         self.start_stream()
-
-    def _resolve(self) -> Resolved:
-        with self._lock:
-            self.audio.tell("resolve", self.settings.devices)
-        self._wait(lambda: self.audio.resolved or self.audio.error, STREAM_LIMIT_S, "looking for the devices")
-        if not self.audio.resolved:
-            raise EngineStateError(self.audio.error or "the audio process gave no answer")
-        return self.audio.resolved
-
-    def _survey(self, resolved: Resolved) -> Resolved:
-        """Return what was resolved with the blocks that the device really gives."""
-        if self.settings.devices.block_samples:
-            return replace(resolved, block_samples=self.settings.devices.block_samples)
-        plan = self.settings.plan_for(replace(resolved, block_samples=self.settings.hop))
-        with self._lock:
-            self.audio.tell("survey", self._choice(resolved, plan), plan)
-        self._wait(lambda: self.audio.surveyed or self.audio.error, STREAM_LIMIT_S, "trying the device")
-        surveyed: tuple[int, int] | None = self.audio.surveyed
-        if surveyed is None:
-            raise EngineStateError(self.audio.error or "the audio process gave no answer")
-        smallest, largest = surveyed
-        return replace(resolved, block_samples=largest if smallest == largest else 0, largest_block=largest)
-
-    def _choice(self, resolved: Resolved, plan: StreamPlan) -> DeviceChoice:
-        return replace(
-            self.settings.devices,
-            input=resolved.input if plan.n_in_channels else None,
-            output=resolved.output,
-            rate_hz=plan.rate_hz,
-        )
 
     def start_stream(self) -> None:
         """Open the stream and wait for its first block."""
         assert self.resolved
         if not self.resolved.block_samples and not self.resolved.largest_block:
-            self.resolved = self._survey(self.resolved)
+            guess = self.settings.plan_for(replace(self.resolved, block_samples=self.settings.hop))
+            self.resolved = self._opener.surveyed(self.settings.devices, self.resolved, guess)
+        self._desk.plan_for_start(self._hop_of(self.settings))
         plan = self._plan(self.settings, self.resolved)
         if self.settings.input_file and self._player is None:
             self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
@@ -151,25 +140,20 @@ class Engine:
             self._player.prefill()
             self._player.start()
         self.plan = plan
-        choice = self._choice(self.resolved, plan)
-        first = load(self.block.words, N_CALLBACKS)
         self._prepare_faders(plan)
-        with self._lock:
-            self.audio.tell("open", choice, plan)
-        self._wait(
-            lambda: self.audio.state == "running" or self.audio.error, STREAM_LIMIT_S, "opening the device"
-        )
-        if self.audio.error:
-            raise EngineStateError(self.audio.error)
-        self._wait(
-            lambda: load(self.block.words, N_CALLBACKS) > first, STREAM_LIMIT_S, "the device's first block"
-        )
+        self._opener.open(self.settings.devices, self.resolved, plan)
 
     def _plan(self, settings: EngineSettings, resolved: Resolved) -> StreamPlan:
+        """Return the plan with settings, with the delay of the effects that there is room for now."""
         plan = settings.plan_for(resolved)
         if self.settings.input_file:
-            return replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
-        return plan
+            plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
+        effects = in_hops(self._desk.planned_samples, self._hop_of(settings))
+        return replace(plan, delay_samples=plan.delay_samples + effects)
+
+    def _hop_of(self, settings: EngineSettings) -> int:
+        """Return the hops in which the latency of effects shows."""
+        return max(settings.hop, self.slot_hop)
 
     def _prepare_faders(self, plan: StreamPlan) -> None:
         """Have the first block find its table; later streams go on with the faders as they stand."""
@@ -188,11 +172,7 @@ class Engine:
 
     def stop_stream(self) -> None:
         """Fade out and close the stream; the processes stay."""
-        with self._lock:
-            if self.audio.state != "running":
-                return
-            self.audio.tell("stop")
-        self._wait(lambda: self.audio.state != "stopping", STREAM_LIMIT_S, "closing the device")
+        self._opener.close()
 
     def change_devices(self, devices: DeviceChoice) -> None:
         """Fade out, open other devices, go on; back to the present ones if that does not work.
@@ -209,7 +189,7 @@ class Engine:
         self.stop_stream()
         try:
             self.settings = replace(self.settings, devices=devices)
-            self.resolved = self._resolve()
+            self.resolved = self._opener.resolved(self.settings.devices)
             if self.resolved.rate_hz != rate_hz:
                 said = (
                     f"runs at {self.resolved.rate_hz} Hz, the node at {rate_hz} Hz: restart the node for that"
@@ -253,6 +233,7 @@ class Engine:
             self.settings, hop=settings.hop, worker=settings.worker, plan_for=settings.plan_for
         )
         self.plan = plan
+        self._desk.plan_in(self._hop_of(settings))
         if self.control_log:
             self.control_log.profiles.append(
                 ProfileChange(
@@ -285,6 +266,7 @@ class Engine:
         if self._recorder:
             self.stop_recording()
         self._ending.set()
+        self._desk.stop()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
@@ -298,9 +280,6 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _wait(self, done: Callable[[], object], timeout_s: float, what: str) -> None:
-        wait_until(lambda: bool(done()), lambda: None, timeout_s, what)
-
     def _look_after(self) -> None:
         while not self._ending.wait(TICK_S):
             with self._lock:
@@ -308,7 +287,21 @@ class Engine:
             with self._fader_lock:
                 if self._writer:
                     self._writer.poll()
+            self._desk.poll(self.worker.pipe)
+            self._follow_effects()
             self._meters.poll()
+
+    def _follow_effects(self) -> None:
+        """Have the delay follow the effects' latency, unless devices or the profile are being changed."""
+        if self.plan is None or not self._structure.acquire(blocking=False):
+            return
+        try:
+            self.plan = self._desk.follow(self.plan, self.audio, self._hop_of(self.settings))
+        finally:
+            self._structure.release()
+
+    def _note_of(self, kind: str, facts: dict[str, object]) -> None:
+        self._note(Event(kind, time.monotonic(), facts))
 
     def _note(self, event: Event) -> None:
         self.events.append(event)
@@ -328,6 +321,27 @@ class Engine:
             if self._writer is None:
                 raise EngineStateError("the stream has not been opened: call start first")
             self._writer.set_target(state)
+
+    @property
+    def effect_table(self) -> EffectTable:
+        """What can be put into a chain."""
+        return self._desk.table
+
+    @property
+    def chains(self) -> Chains:
+        """The effect chains as they were set last; what crashed or was too slow is bypassed in them."""
+        return self._desk.target
+
+    def set_chains(self, chains: Chains) -> None:
+        """Have these chains heard, cross-faded, as soon as they are built.  Raises: EngineStateError."""
+        if self._writer is None:
+            raise EngineStateError("the stream has not been opened: call start first")
+        self._desk.set_target(chains)
+
+    @property
+    def effects(self) -> ChainDesk:
+        """What the chains cost and how late they are."""
+        return self._desk
 
     def levels(self) -> dict[str, Level] | None:
         """Return the levels since the last call; None while no blocks come."""
@@ -354,7 +368,7 @@ class Engine:
         """Write what is heard from now on to files.  Raises: EngineStateError if that is being done."""
         if self._recorder and self._recorder.is_running:
             raise EngineStateError("a recording is running: stop it first")
-        recorder = Recorder(self.block, settings, self._recording_event)
+        recorder = Recorder(self.block, settings, self._note_of)
         recorder.start()
         self._recorder = recorder
 
@@ -367,9 +381,6 @@ class Engine:
     def is_recording(self) -> bool:
         """Whether a recording is being written."""
         return self._recorder is not None and self._recorder.is_running
-
-    def _recording_event(self, kind: str, facts: dict[str, object]) -> None:
-        self._note(Event(kind, time.monotonic(), dict(facts)))
 
     @property
     def seconds(self) -> float:

@@ -3,7 +3,9 @@
 HostError
 ├─ ConfigError  (also ValueError) an option or a combination of options that cannot work
 ├─ InputError   a sound file that cannot be read (file, reason)
-└─ OutputError  a file that cannot be written (file, reason)
+├─ OutputError  a file that cannot be written (file, reason)
+├─ EngineStateError, DeviceError
+└─ EffectError  an effect or a plugin that cannot be loaded or set
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class OutputError(_FileError):
 
 class EngineStateError(HostError):
     """Something that the engine cannot do in the state it is in, or did not do in time."""
+
+
+class EffectError(HostError):
+    """An effect or a plugin that cannot be loaded or set."""
 
 
 class DeviceError(HostError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import SpawnContext
 from typing import Any, Literal
@@ -26,186 +26,23 @@ from .block import (
     SHUTDOWN,
     SHUTDOWN_ALL,
     SHUTDOWN_AUDIO,
-    WORKER_HEARTBEAT_NS,
     WORKER_PHASE,
     WORKER_SHIFT,
     Block,
 )
 from .child import REAP_S, Child, Event, OnEvent
-from .heartbeat import LIMIT_S, age_s, beat
-from .runner_choice import RunnerPlan
+from .heartbeat import age_s, beat
+from .rack_thread import EffectSettings
 from .stream import StreamPlan
-from .worker import CHOSEN, WorkerSettings, run_worker
+from .worker import WorkerSettings
+from .worker_watch import PREPARE_LIMIT_S, WorkerWatch
 
-MAX_DEATHS = 5
-"""A worker that dies so often in a row is left dead: the node plays dry."""
-HEALTHY_S = 10.0
-"""Life after which earlier deaths are forgotten."""
-BACKOFF_S = (0.0, 0.25, 0.5, 1.0, 2.0)
-PREPARE_LIMIT_S = 180.0
-"""A worker that loads may take long: the first export of a network is part of it."""
 AUDIO_LIMIT_S = 5.0
 """The audio process may be opening a device, which takes seconds on some systems."""
 CEASED_S = 0.8
 """A stream without a callback for so long has lost its device."""
-RETIRE_LIMIT_S = 5.0
-"""A worker that hands over must be gone by then: stems wait for less than a second."""
 
-HUNG = "gave no sign of life"
-
-WorkerState = Literal["starting", "ready", "restarting", "failed", "retiring", "retired"]
 AudioState = Literal["starting", "idle", "opening", "running", "waiting", "stopping"]
-
-
-class WorkerWatch:
-    """The worker's life.  Thread: the supervisor's.
-
-    which: its set of words in the block.  is_standby: it is to take over from another one, see `Supervisor`;
-    until it has, it is not started again.
-    """
-
-    def __init__(
-        self,
-        block: Block,
-        context: SpawnContext,
-        semaphore: Any,
-        settings: WorkerSettings,
-        on_event: OnEvent,
-        which: int = 0,
-    ) -> None:
-        self._block, self._on_event = block, on_event
-        self.which, self.is_standby = which, False
-        self._phase = which * WORKER_SHIFT + WORKER_PHASE
-        self._heartbeat = which * WORKER_SHIFT + WORKER_HEARTBEAT_NS
-        self._retired_s = 0.0
-        self._settings = settings
-        self._plan, self._ran, self._why = RunnerPlan(settings.runner), "", ""
-
-        def spawn() -> Any:
-            arguments = (block.raw, block.geometry, semaphore, self._settings_now(), which)
-            return context.Process(target=run_worker, args=arguments, name="stemrack-worker", daemon=True)
-
-        self._child = Child(spawn)
-        self.state: WorkerState = "starting"
-        self.n_deaths = 0
-        self.n_restarts = 0
-        self._in_a_row = 0
-        self._next_start_s = 0.0
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it lives."""
-        return self._child.pid
-
-    def _settings_now(self) -> WorkerSettings:
-        """Return what the next worker separates with: on the CPU once CUDA has failed."""
-        if not (self._plan.gave_up and self._settings.on_cpu):
-            return self._settings
-        return replace(self._settings, load=self._settings.on_cpu, runner=self._plan.next_runner)
-
-    def _hear_choice(self) -> None:
-        """Note the runner that the worker says it took, and why."""
-        first, _, rest = self.said.partition(" ")
-        if first == CHOSEN:
-            self._ran, _, self._why = rest.partition(": ")
-
-    def start(self) -> None:
-        """Spawn the worker."""
-        self._block.say(2 * self.which, "")
-        self._ran = self._why = ""
-        store(self._block.words, self._phase, IDLE)
-        beat(self._block, self._heartbeat)
-        self._child.start()
-        self.state = "starting"
-
-    def tick(self) -> None:
-        """Look at the worker once and do what is needed."""
-        if self.state in ("failed", "retired"):
-            return
-        if self.state == "retiring":
-            self._see_off()
-            return
-        if self._child.process is None:
-            if time.monotonic() >= self._next_start_s:
-                self.n_restarts += 1
-                self.start()
-            return
-        if self.state == "restarting":  # killed, but a driver holds it: two workers must never write one slot
-            self._child.kill()
-            return
-        phase = load(self._block.words, self._phase)
-        if not self._child.is_alive:
-            self._bury("ended")
-        elif age_s(self._block, self._heartbeat) > (LIMIT_S if phase == READY else PREPARE_LIMIT_S):
-            self._bury(HUNG)
-        elif phase == READY and self.state != "ready":
-            self.state = "ready"
-            taken_s = time.monotonic() - self._child.spawned_s
-            self._hear_choice()
-            facts = {"after_s": round(taken_s, 2), "runner": self._ran, "why": self._why}
-            self._on_event(
-                Event("worker-ready", time.monotonic(), {k: v for k, v in facts.items() if v != ""})
-            )
-        elif self._in_a_row and time.monotonic() - self._child.spawned_s > HEALTHY_S:
-            self._in_a_row = 0
-
-    def _bury(self, why: str) -> None:
-        code = self._child.kill()
-        self.n_deaths += 1
-        self._in_a_row += 1
-        facts = {"why": why, "exit_code": code, "said": self.said, "in_a_row": self._in_a_row}
-        if self.is_standby:
-            self.state = "failed"
-            return
-        self._on_event(Event("worker-died", time.monotonic(), facts))
-        self._choose_again(hung=why == HUNG)
-        if self._in_a_row >= MAX_DEATHS:
-            self.state = "failed"
-            self._on_event(Event("running-dry", time.monotonic(), {"said": self.said}))
-            return
-        self.state = "restarting"
-        self._next_start_s = time.monotonic() + BACKOFF_S[min(self._in_a_row, len(BACKOFF_S)) - 1]
-
-    def _choose_again(self, *, hung: bool) -> None:
-        """Go on on the CPU if CUDA was at fault."""
-        self._hear_choice()
-        plan = self._plan.after_failure(ran=self._ran, said=self.said, hung=hung, in_a_row=self._in_a_row)
-        if plan != self._plan:
-            self._plan = plan
-            facts = {"runner": plan.next_runner, "why": plan.gave_up}
-            self._on_event(Event("runner-changed", time.monotonic(), facts))
-
-    @property
-    def said(self) -> str:
-        """Its last words."""
-        return self._block.said(2 * self.which)
-
-    def retire(self) -> None:
-        """Have it end once it has handed over; it is not started again."""
-        self.state, self._retired_s = "retiring", time.monotonic()
-
-    def _see_off(self) -> None:
-        late = time.monotonic() - self._retired_s > RETIRE_LIMIT_S
-        if late or not self._child.is_alive or age_s(self._block, self._heartbeat) > LIMIT_S:
-            self._child.kill()
-        if self._child.process is None:
-            self.state = "retired"
-
-    def follow(self, other: WorkerWatch) -> None:
-        """Go on with another one's counters."""
-        self.n_deaths += other.n_deaths
-        self.n_restarts += other.n_restarts
-
-    def revive(self) -> None:
-        """Start a worker that was given up, or replace the one there is."""
-        self._child.kill()
-        self._in_a_row, self._next_start_s = 0, 0.0
-        self._plan = RunnerPlan(self._settings.runner)
-        self.state = "restarting"
-
-    def end(self, timeout_s: float = REAP_S) -> None:
-        """Make sure that the worker is gone."""
-        self._child.end(timeout_s)
 
 
 class AudioWatch:
@@ -341,14 +178,22 @@ class Supervisor:
     """The children of a node.  Thread: one calls everything; `tick` at least every LIMIT_S / 4.
 
     They are two, and a third while the profile changes: a worker on standby.
+    effects, blame: see WorkerWatch.
     """
 
     def __init__(
-        self, block: Block, context: SpawnContext, settings: WorkerSettings, on_event: OnEvent
+        self,
+        block: Block,
+        context: SpawnContext,
+        settings: WorkerSettings,
+        on_event: OnEvent,
+        *,
+        effects: Callable[[], EffectSettings] = EffectSettings,
+        blame: Callable[[list[str], str], None] = lambda names, why: None,
     ) -> None:
         self._block = block
         semaphore = context.Semaphore(0)
-        self._make = partial(WorkerWatch, block, context, semaphore)
+        self._make = partial(WorkerWatch, block, context, semaphore, effects=effects, blame=blame)
         self._on_event = on_event
         beat(block, NODE_HEARTBEAT_NS)
         self.worker = self._make(settings, on_event)

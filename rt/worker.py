@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -55,6 +56,7 @@ from .block import (
 )
 from .heartbeat import begin_child, end_process, node_is_gone, realtime_priority
 from .pipeline import Pipeline, Separator, grid_hop
+from .rack_thread import EffectSettings, WorkerEffects
 from .ring import put_slot, take
 from .runner_choice import choose_runner
 
@@ -67,6 +69,10 @@ WAIT_S = 0.1
 STANDBY_POLL_S = 0.001
 """How often a worker that is not in charge yet looks for a hop."""
 
+SWITCH_S = 0.0001
+"""How long the hop loop waits for the thread that builds chains to give up the interpreter, whenever it
+comes back from a kernel: with 0.0005 forty calls took 14 ms in place of 3.4 while a plugin was loaded."""
+
 SLOW_FACTOR = 10.0
 """Hops of hop time that the fault FAULT_SLOW adds."""
 
@@ -77,13 +83,16 @@ class HopLoop:
     A new stream, a jump and a sample that is not finite begin with fresh memory at a border of the
     separator's hops; until stems come from there the callback plays dry.
 
+    effects: the chains that the stems go through before the slots; None: none.
     which: its set of words in the block, as two may run while the profile changes. Each then puts what lies
     within its PUT_FROM and PUT_UNTIL: the next one listens before its time, so that its memory is warm, and
     its first hop is cross-faded from what the ending one left for that.  Thread: the worker.
     """
 
-    def __init__(self, block: Block, separator: Separator, which: int = 0) -> None:
-        self._block, self._separator = block, separator
+    def __init__(
+        self, block: Block, separator: Separator, which: int = 0, effects: WorkerEffects | None = None
+    ) -> None:
+        self._block, self._separator, self._effects = block, separator, effects
         self._which, self._at = which, which * WORKER_SHIFT
         self._hop = int(block.words[HOP])
         self._x = np.empty((2, self._hop), np.float32)
@@ -104,6 +113,7 @@ class HopLoop:
         position = origin - (origin - position) // self._grid * self._grid  # rounds up
         self._taken = self._put = position
         self._waiting = np.empty((N_STEMS, 2, 0), np.float32)
+        self._rack = self._effects.rack_at(rate_hz) if self._effects else None
         self._first: tuple[int, np.ndarray] | None = None
         store(w, self._at + WORKER_POSITION, position)
 
@@ -163,8 +173,10 @@ class HopLoop:
             stems = np.concatenate([self._waiting, stems], axis=2)
         whole = stems.shape[2] // self._hop * self._hop
         for start in range(0, whole, self._hop):
-            self._give(self._put, np.ascontiguousarray(stems[:, :, start : start + self._hop]))
-            self._put += self._hop
+            hop = np.ascontiguousarray(stems[:, :, start : start + self._hop])
+            for ready in self._rack.push(hop) if self._rack else (hop,):
+                self._give(self._put, ready)
+                self._put += self._hop
         self._waiting = stems[:, :, whole:]
 
     def _give(self, stamp: int, stems: np.ndarray) -> None:
@@ -230,13 +242,14 @@ class WorkerSettings:
     """What a worker process separates with; `load` gives the separator and must pickle.
 
     runner: the one that was asked for, where `load` has a choice between CUDA and the CPU. on_cpu: what to
-    load in place of it once CUDA has failed.
+    load in place of it once CUDA has failed.  effects: the chains to begin with.
     """
 
     load: Callable[[], Separator]
     realtime: bool = True
     runner: str = ""
     on_cpu: Callable[[], Separator] | None = None
+    effects: EffectSettings = EffectSettings()  # noqa: RUF009  frozen
 
 
 def load_from_profile(profile: str, runner: str, weights: Path | None, n_threads: int) -> Separator:
@@ -247,13 +260,21 @@ def load_from_profile(profile: str, runner: str, weights: Path | None, n_threads
 
 
 def run_worker(
-    raw: Any, geometry: Geometry, semaphore: Any, settings: WorkerSettings, which: int = 0
+    raw: Any, geometry: Geometry, semaphore: Any, settings: WorkerSettings, which: int = 0, pipe: Any = None
 ) -> None:
     """Be the worker until the node asks for the end or is gone.  Process: its own; never returns."""
     begin_child()
     block = Block(raw, geometry)
+
+    def end_of_thread(failed: threading.ExceptHookArgs) -> None:
+        """A worker without the thread that builds its chains is none: the next one has both."""
+        block.say(2 * which, f"{failed.exc_type.__name__}: {failed.exc_value}")
+        traceback.print_exception(failed.exc_type, failed.exc_value, failed.exc_traceback)
+        end_process(1)
+
+    threading.excepthook = end_of_thread
     try:
-        _prepare(block, settings, semaphore, which)
+        _prepare(block, settings, semaphore, which, pipe)
     finally:
         if sys.exc_info()[0] is not None:
             block.say(2 * which, traceback.format_exc().strip().splitlines()[-1])
@@ -261,7 +282,7 @@ def run_worker(
         end_process(1 if sys.exc_info()[0] is not None else 0)
 
 
-def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int) -> None:
+def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int, pipe: Any) -> None:
     w, at = block.words, which * WORKER_SHIFT
     store(w, at + WORKER_PHASE, PREPARING)
     store(w, at + WORKER_HEARTBEAT_NS, time.monotonic_ns())
@@ -272,12 +293,16 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int)
         block.say(2 * which, "{} {}: {}".format(CHOSEN, *choose_runner(settings.runner)))
     separator = settings.load()
     warm_up(separator)
-    loop = HopLoop(block, separator, which)
+    rate_hz = int(w[RATE_HZ]) or MODEL_RATE_HZ
+    effects = WorkerEffects(block, which, int(w[HOP]), rate_hz, settings.effects, pipe)
+    loop = HopLoop(block, separator, which, effects)
     gc.collect()
     gc.freeze()  # what is loaded stays: a full collection in the middle of a hop would look at all of it
     if joins:  # only now: loading must not take the processor from the worker in charge
         w[at + WORKER_REALTIME] = int(settings.realtime and realtime_priority(of_all_threads=True))
     store(w, at + WORKER_HEARTBEAT_NS, time.monotonic_ns())
+    sys.setswitchinterval(SWITCH_S)
+    effects.start()
     store(w, at + WORKER_PHASE, READY)
     while not loop.finished and not node_is_gone(block, SHUTDOWN_ALL):
         if load(w, ACTIVE_WORKER) == which:

@@ -22,15 +22,28 @@ from msgspec import inspect
 
 from stemrack.models.stems import STEMS
 from stemrack.rt.control.codec import JSON, MSGPACK, Codec, Frame, ProtocolError
-from stemrack.rt.control.commands import values_of
+from stemrack.rt.control.faders import values_of
 from stemrack.rt.control.messages import Described, Error, ErrorCode, Identify, Reply, Welcome
 from stemrack.rt.control.protocol import ClientSession, ServerSession
+from stemrack.rt.params import MixerState
 
 CODECS = (Codec(JSON), Codec(MSGPACK))
 PATHS = [p.path for p in plain_table()]
+FADERS = list(values_of(MixerState()))
+CHAINS = ["", "reverb", "reverb highpass_filter", "ladder_filter reverb-2", "reverb reverb", "no", "x " * 9]
+OF_CHAINS = [
+    f"stem/{stem}/{what}"
+    for stem in ("drums", "vocals")
+    for what in (
+        *("chain", "chain", "fx/reverb/room_size", "fx/reverb/freeze", "fx/reverb/bypass"),
+        *("fx/reverb-2/dry_wet", "fx/highpass_filter/cutoff_frequency_hz", "fx/ladder_filter/mode"),
+        *("fx/ladder_filter/drive", "fx/reverb/nothing"),
+    )
+]
 TEXTS = {
-    "path": PATHS,
-    "paths": PATHS,
+    "path": FADERS * 3 + PATHS + OF_CHAINS,
+    "paths": PATHS + OF_CHAINS,
+    "value": CHAINS,
     "name": ["a", "b", "c", "\n", "x" * 64],
     "stems": list(STEMS),
     "token": [*TOKENS.values(), ""],
@@ -229,11 +242,13 @@ class Fuzz:
         self._watch()
         assert self.watcher.values == board.values
         assert self.watcher.revision == board.revision
-        assert list(board.values) == PATHS
+        assert board.values.keys() == {p.path for p in self.node.table}
         for parameter in self.node.table:
             assert board.values[parameter.path] in ("", parameter.checked(board.values[parameter.path]))
         assert values_of(self.node.mixer).items() <= board.values.items()
-        for kept in (self.node.mixers, self.node.carried, self.node.changes, self.node.kept_scenes):
+        assert self.node.commands.chains == self.node.chains
+        node = self.node
+        for kept in (node.mixers, node.carried, node.changes, node.kept_scenes, node.chain_edits):
             kept.clear()  # type: ignore[attr-defined]
         self.node.learned.clear()
         self.node.unlearned.clear()
@@ -260,18 +275,18 @@ class Fuzz:
         return session
 
     def _to_server(self, which: int) -> None:
-        codec, session, node = CODECS[which], self.sessions[which], self.node
+        codec, session = CODECS[which], self.sessions[which]
         kind, frame = self.maker.frame(codec, CLIENT_TYPES)
         while self.is_rough[which] and kind == "valid":
             kind, frame = self.maker.frame(codec, CLIENT_TYPES)
-        before = (node.board.revision, len(node.mixers), len(node.changes), len(node.kept_scenes))
+        before = self._seen()
         session.receive(frame, self.now_s)
         out = [codec.decode_server(f) for f in session.take(self.now_s)]
         self.counted["frames to the server"] += 1
         self.counted[f"  {kind}"] += 1
         assert len([m for m in out if isinstance(m, ANSWERS)]) == 1, (frame, out)
         errors = [m for m in out if isinstance(m, Error)]
-        changed = before != (node.board.revision, len(node.mixers), len(node.changes), len(node.kept_scenes))
+        changed = before != self._seen()
         if errors:
             assert not changed, (frame, out)
             self.counted[f"error {errors[0].code} {ErrorCode(errors[0].code).name.lower()}"] += 1
@@ -281,6 +296,11 @@ class Fuzz:
             self.counted[f"close {session.close_code.value} {session.close_code.name.lower()}"] += 1
         if session.close_code is not None or self.rng.random() < 0.003:
             self.sessions[which] = self._session(codec)
+
+    def _seen(self) -> tuple[int, ...]:
+        node = self.node
+        kept = (node.mixers, node.changes, node.kept_scenes, node.chain_edits)
+        return node.board.revision, *map(len, kept)
 
     def _to_client(self) -> None:
         """Let a client hear nonsense: it may raise a ProtocolError, and nothing else."""

@@ -13,14 +13,20 @@ from typing import Any, TypeVar
 import pytest
 
 from stemrack.models.stems import STEMS
+from stemrack.rt.chains import Chains
 from stemrack.rt.control.auth import Tokens
 from stemrack.rt.control.board import HISTORY, Board
+from stemrack.rt.control.chain_table import ChainTable, InsertParameters
 from stemrack.rt.control.codec import ProtocolError
-from stemrack.rt.control.commands import Actions, Commands, Done, Scene, values_of
+from stemrack.rt.control.commands import Actions, Commands, Done
+from stemrack.rt.control.faders import values_of
 from stemrack.rt.control.messages import ClientMessage, Counters, Event, Message, Meters, Value
 from stemrack.rt.control.protocol import Answer, Client
+from stemrack.rt.control.scenes import Scene
 from stemrack.rt.control.server import ControlServer, Page, ServerSettings
 from stemrack.rt.control.table import Table, mixer_parameters, node_parameters
+from stemrack.rt.effect_table import Effect, EffectParameter, EffectTable
+from stemrack.rt.errors import HostError
 from stemrack.rt.params import MixerState
 
 T = TypeVar("T")
@@ -30,11 +36,54 @@ VIEWER, OPERATOR, ADMIN = (Client("c1", role) for role in TOKENS)
 PROFILES, INPUTS, OUTPUTS = ("live", "studio"), ("in a", "in b"), ("out a", "out b")
 INDEX = {"/index.html": Page("text/html; charset=utf-8", b"<!doctype html><title>mixer</title>")}
 WAIT_S = 30.0
+EFFECTS = EffectTable(
+    [
+        Effect(
+            key="highpass_filter",
+            title="High-pass",
+            doc="Takes the low end away.",
+            parameters=(
+                EffectParameter(
+                    name="cutoff_frequency_hz",
+                    doc="Where it begins.",
+                    unit="Hz",
+                    lowest=20.0,
+                    highest=20_000.0,
+                    default=50.0,
+                    is_log=True,
+                ),
+            ),
+        ),
+        Effect(
+            key="reverb",
+            title="Reverb",
+            doc="A room.",
+            parameters=(
+                EffectParameter(name="room_size", doc="Its size.", lowest=0.0, highest=1.0, default=0.5),
+                EffectParameter(name="freeze", doc="Whether it holds.", kind="switch", default=False),
+            ),
+        ),
+        Effect(
+            key="ladder_filter",
+            title="Ladder",
+            doc="A synthesiser's filter.",
+            parameters=(
+                EffectParameter(
+                    name="mode", doc="Which side.", kind="choice", choices=("LPF12", "HPF12"), default="LPF12"
+                ),
+                EffectParameter(name="drive", doc="Without limits.", default=1.0),
+            ),
+        ),
+        Effect(key="invert", title="Invert", doc="Turns the sign round."),
+    ]
+)
+"""One of each kind of parameter, one without limits, an effect without any."""
 
 
-def plain_table() -> Table:
-    """Return the table of a node with two profiles and two devices each way."""
-    return Table(mixer_parameters(STEMS) + node_parameters(PROFILES, INPUTS, OUTPUTS))
+def plain_table() -> ChainTable:
+    """Return the table of a node with two profiles and two devices each way, and no insert in its chains."""
+    fixed = mixer_parameters(STEMS) + node_parameters(PROFILES, INPUTS, OUTPUTS)
+    return ChainTable(fixed, InsertParameters(EFFECTS))
 
 
 class FakeNode:
@@ -50,7 +99,8 @@ class FakeNode:
         tokens: Tokens | None = None,
         epoch: str = "e1",
         history: int = HISTORY,
-        scenes: Mapping[str, Scene] | None = None,
+        scenes: Mapping[str, Scene | dict[str, Value]] | None = None,
+        presets: Mapping[str, Scene] | None = None,
         holds: bool = False,
     ) -> None:
         self.server_name = "stemrack test"
@@ -60,6 +110,11 @@ class FakeNode:
         values |= {"engine/profile": "live", "device/input": "in a", "device/output": "out a"}
         self.board = Board(epoch, values, history)
         self.holds = holds
+        self.chains = Chains()
+        """Of the engine, which may change them by itself: put others here."""
+        self.refuses_chains: HostError | None = None
+        self.chain_edits: list[Chains] = []
+        """Every set of chains that reached the engine, the newest last."""
         self.mixers: list[MixerState] = []
         """Every state that reached the faders, the newest last."""
         self.changes: list[tuple[str, Value, Done]] = []
@@ -77,11 +132,14 @@ class FakeNode:
         actions = Actions(
             set_mixer=self.mixers.append,
             change=self._change,
-            keep_scenes=lambda scenes: self.kept_scenes.append({n: dict(s) for n, s in scenes.items()}),
+            chains=lambda: self.chains,
+            set_chains=self._set_chains,
+            keep_scenes=lambda scenes: self.kept_scenes.append(dict(scenes)),
             learn=self.learned.append,
             unlearn=self.unlearned.append,
         )
-        self.commands = Commands(table, self.board, MixerState(), actions, scenes or {})
+        held = {n: s if isinstance(s, Scene) else Scene(values=s) for n, s in (scenes or {}).items()}
+        self.commands = Commands(table, self.board, MixerState(), actions, held, presets)
 
     @property
     def table(self) -> Table:
@@ -119,6 +177,12 @@ class FakeNode:
         for told in self.on_event:
             told(event)
 
+    def _set_chains(self, chains: Chains) -> None:
+        if self.refuses_chains is not None:
+            raise self.refuses_chains
+        self.chains = chains
+        self.chain_edits.append(chains)
+
     def _change(self, path: str, value: Value, done: Done) -> None:
         self.changes.append((path, value, done))
         if not self.holds:
@@ -138,7 +202,8 @@ def refused(node: FakeNode, request: ClientMessage, client: Client = OPERATOR) -
 
     def seen() -> tuple[object, ...]:
         board = node.board
-        return board.revision, dict(board.values), node.mixer, len(node.mixers), len(node.changes)
+        held = board.revision, dict(board.values), node.mixer, node.chains, list(node.table)
+        return *held, len(node.mixers), len(node.changes), len(node.chain_edits), len(node.kept_scenes)
 
     before = seen()
     with pytest.raises(ProtocolError) as caught:

@@ -1,11 +1,16 @@
 """A mapper with the state that its changes go into, for tests."""
 
+from control_node import EFFECTS
+
 from stemrack.models.stems import STEMS
-from stemrack.rt.control.table import Table, mixer_parameters
+from stemrack.rt.control.chain_table import InsertParameters, PossibleTable
+from stemrack.rt.control.table import mixer_parameters
 from stemrack.rt.midi.binding import Binding
 from stemrack.rt.midi.mapping import Mapper
 
-TABLE = Table(mixer_parameters(STEMS))
+TABLE = PossibleTable(mixer_parameters(STEMS), InsertParameters(EFFECTS))
+ROOM, CUTOFF = "stem/vocals/fx/reverb/room_size", "stem/vocals/fx/highpass_filter/cutoff_frequency_hz"
+BYPASS = "stem/vocals/fx/reverb/bypass"
 GAIN, PAN, MUTE, SOLO = "stem/vocals/gain_db", "stem/vocals/pan", "stem/vocals/mute", "stem/vocals/solo"
 BOX = "box out:port"
 
@@ -29,8 +34,10 @@ class Rig:
         return self.hear(0xB0, number, value, **kw)
 
     def other(self, path, value):
-        """A change by somebody else."""
+        """A change by somebody else; None: the path is gone."""
         self.values[path] = value
+        if value is None:
+            del self.values[path]
         self.sent += self.mapper.feedback(path, value)
 
     def take(self):

@@ -1,4 +1,4 @@
-"""What requests do: each is checked against the table, then moves faders or asks for something bigger."""
+"""What requests do: each is checked against the table, then moves faders, edits chains or asks for more."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...models.stems import STEMS
-from ..params import Fader, MixerState
+from ..chains import Chains, chain_of, with_value
+from ..errors import ConfigError, HostError
+from ..params import MixerState
 from .board import Board
-from .codec import ProtocolError
+from .chain_table import (
+    ChainTable,
+    Place,
+    changed_values,
+    effect_info,
+    line_path,
+    place_of,
+    refusal,
+    value_in,
+)
+from .codec import LONGEST_TEXT, ProtocolError
+from .faders import MIXER_PATHS, mixer_of
 from .messages import (
     Adjust,
     Batch,
@@ -17,6 +29,7 @@ from .messages import (
     DeleteScene,
     Describe,
     Described,
+    EffectInfo,
     ErrorCode,
     Get,
     Learn,
@@ -29,20 +42,24 @@ from .messages import (
     Value,
 )
 from .protocol import Answer, Client, error_of
-from .table import RAMP_HIGHEST_MS, ROLES, SILENT_DB, Parameter, Table
+from .scenes import MAX_SCENES, Scene, scene_of
+from .table import RAMP_HIGHEST_MS, ROLES, Parameter
 
-MAX_SCENES = 100
-Scene = dict[str, Value]
 Done = Callable[[Value, str], None]
 """Told what holds now after a change of structure, and what went wrong ('': nothing)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actions:
-    """What commands need of the node. set_mixer must return at once; change calls `Done` when it is over."""
+    """What commands need of the node. `change` calls `Done` when it is over; the others return at once.
+
+    chains: those that the node is making heard.  set_chains: raises HostError if it takes none now.
+    """
 
     set_mixer: Callable[[MixerState], None]
     change: Callable[[str, Value, Done], None]
+    chains: Callable[[], Chains]
+    set_chains: Callable[[Chains], None]
     keep_scenes: Callable[[Mapping[str, Scene]], None] = lambda scenes: None
     learn: Callable[[str], None] = lambda path: None
     unlearn: Callable[[str], None] = lambda path: None
@@ -50,14 +67,20 @@ class Actions:
 
 @dataclass
 class _Plan:
-    """Values as they will be, the ramp at each path that is touched, and the longest that was asked for."""
+    """Faders and chains as they will be, the ramp of each fader that is touched, the longest asked for.
+
+    chain_paths: of chains, that were asked about.
+    """
 
     values: dict[str, Value]
+    chains: Chains
+    table: ChainTable
     ramps_ms: dict[str, float] = field(default_factory=dict)
     asked_ms: float | None = None
+    chain_paths: dict[str, Place] = field(default_factory=dict)
 
     def put(self, parameter: Parameter, value: Value, ramp_ms: float | None) -> None:
-        """Set a value, with the ramp asked for or the parameter's own."""
+        """Set a fader's value, with the ramp asked for or the parameter's own."""
         self.values[parameter.path] = value
         self.ramps_ms[parameter.path] = (parameter.ramp_ms or 0.0) if ramp_ms is None else ramp_ms
         if ramp_ms is not None:
@@ -65,28 +88,46 @@ class _Plan:
 
 
 class Commands:
-    """Carries requests out on the board and the node.  Thread: one (the control loop)."""
+    """Carries requests out on the board and the node.  Thread: one (the control loop).
+
+    scenes: by name; clients store and delete them.  presets: scenes that stay as they are, unless a scene has
+    the name of one: then that one counts.
+    """
 
     def __init__(
-        self, table: Table, board: Board, mixer: MixerState, actions: Actions, scenes: Mapping[str, Scene]
+        self,
+        table: ChainTable,
+        board: Board,
+        mixer: MixerState,
+        actions: Actions,
+        scenes: Mapping[str, Scene],
+        presets: Mapping[str, Scene] | None = None,
     ) -> None:
         self.table, self.board, self.mixer = table, board, mixer
+        self.inserts = table.inserts
+        self.chains = Chains()
+        """As the board shows them."""
         self._actions = actions
         self._scenes: dict[str, Scene] = dict(scenes)
+        self._presets = dict(presets or {})
+        self._infos: tuple[EffectInfo, ...] | None = None
         self._changing: set[str] = set()
+        self.board.change(self._names(), "node")
+        self.follow_chains()
 
     def carry_out(self, request: ClientMessage, client: Client, answer: Answer) -> None:
         """Carry a request out; `answer` gets the reply, now or when it is done.  Raises: ProtocolError."""
+        self.follow_chains()
         if isinstance(request, Get):
             answer(self._reply(request.id, self._got(request.paths)))
             return
         if isinstance(request, Describe):
-            answer(Described(id=request.id, parameters=tuple(p.info for p in self.table)))
+            answer(self._described(request))
             return
         _require("operator", client, getattr(request, "path", ""))
         if isinstance(request, Set) and request.path in self.table:
             parameter = self.table[request.path]
-            if parameter.path not in _MIXER_PATHS and parameter.role is not None:
+            if not _is_sound(parameter.path) and parameter.role is not None:
                 self._change_structure(parameter, request, client, answer)
                 return
         if isinstance(request, Set | Adjust | RecallScene):
@@ -104,7 +145,8 @@ class Commands:
 
     def apply(self, steps: Iterable[Step], client: Client) -> dict[str, Value]:
         """Return the values in force after steps in order; all are done, or none.  Raises: ProtocolError."""
-        plan = _Plan(dict(self.board.values))
+        self.follow_chains()
+        plan = _Plan({p: self.board.values[p] for p in MIXER_PATHS}, self.chains, self.table)
         for index, step in enumerate(steps):
             try:
                 self._plan_step(plan, step, client)
@@ -112,14 +154,39 @@ class Commands:
                 if index:
                     problem.message = f"request {index} of the batch: {problem.message}"
                 raise
-        self.mixer = mixer_of(plan.values, plan.ramps_ms, self.mixer)
-        self._actions.set_mixer(self.mixer)
-        self.board.change({p: plan.values[p] for p in plan.ramps_ms}, client.client_id, plan.asked_ms)
-        return {p: plan.values[p] for p in plan.ramps_ms}
+        changed = self._set_chains(plan)
+        if plan.ramps_ms:
+            self.mixer = mixer_of(plan.values, plan.ramps_ms, self.mixer)
+            self._actions.set_mixer(self.mixer)
+        changed |= {p: plan.values[p] for p in plan.ramps_ms}
+        self.board.change(changed, client.client_id, plan.asked_ms)
+        asked = (*plan.ramps_ms, *plan.chain_paths)
+        return {p: self.board.values[p] for p in asked if p in self.board.values}
 
     def tell(self, values: Mapping[str, Value], origin: str = "node") -> None:
         """Put what the node itself knows on the board, but for what a client's request is changing now."""
         self.board.change({p: v for p, v in values.items() if p not in self._changing}, origin)
+
+    def follow_chains(self, origin: str = "node") -> None:
+        """Put on the board what the node has changed in its chains by itself, if it has."""
+        now = self._actions.chains()
+        if now is not self.chains:
+            self.board.change(self._chains_are(now), origin)
+
+    def _set_chains(self, plan: _Plan) -> dict[str, Value]:
+        """Return what the board must be told, after the node has been given the chains of a plan."""
+        if plan.chains == self.chains:
+            return {}
+        try:
+            self._actions.set_chains(plan.chains)
+        except HostError as error:
+            raise ProtocolError(ErrorCode.NOT_NOW, str(error)[:LONGEST_TEXT]) from error
+        return self._chains_are(plan.chains)
+
+    def _chains_are(self, chains: Chains) -> dict[str, Value]:
+        changed = changed_values(self.inserts, self.chains, chains)
+        self.chains, self.table = chains, self.table.following(chains)
+        return changed
 
     # -- steps --------------------------------------------------------------------------------------------
 
@@ -127,35 +194,65 @@ class Commands:
         if isinstance(step, RecallScene):
             self._plan_recall(plan, step)
             return
-        parameter = self.table[step.path]
+        parameter = plan.table[step.path]
         if parameter.role is None:
             raise ProtocolError(ErrorCode.READ_ONLY, "is told by the node, not set", step.path)
         _require(parameter.role, client, step.path)
-        if parameter.path not in _MIXER_PATHS:
+        if not _is_sound(parameter.path):
             said = "takes a while: set it in a request of its own, not in a batch or by a difference"
             raise ProtocolError(ErrorCode.NOT_NOW, said, step.path)
         _check_ramp(parameter, step.ramp_ms)
+        place = place_of(step.path)
         if isinstance(step, Set):
             value = parameter.checked(step.value)
         else:
-            value = _adjusted(parameter, plan.values[step.path], step.by)
-        plan.put(parameter, value, step.ramp_ms)
+            now = value_in(plan.chains, place) if place else plan.values[step.path]
+            value = _adjusted(parameter, now, step.by)
+        if place is None:
+            plan.put(parameter, value, step.ramp_ms)
+        else:
+            self._plan_chain(plan, step.path, place, value)
+
+    def _plan_chain(self, plan: _Plan, path: str, place: Place, value: Value) -> None:
+        effects = self.inserts.effects
+        present = plan.chains[place.stem]
+        try:
+            if insert := plan.chains.insert(place.stem, place.insert):
+                changed = with_value(effects, insert, place.parameter, value)
+                plan.chains = plan.chains.with_insert(place.stem, changed)
+            else:
+                made = chain_of(effects, str(value), present)
+                plan.chains = plan.chains.with_chain(place.stem, made)
+                plan.table = plan.table.following(plan.chains)
+        except ConfigError as error:
+            raise refusal(error, path) from error
+        plan.chain_paths[path] = place
 
     def _plan_recall(self, plan: _Plan, step: RecallScene) -> None:
-        scene = self._scenes.get(step.name)
+        scene = self._scenes.get(step.name) or self._presets.get(step.name)
         if scene is None:
             raise ProtocolError(ErrorCode.UNKNOWN_SCENE, f"there is no scene '{step.name}'", "name")
         if not 0 <= step.fade_ms <= RAMP_HIGHEST_MS:
             said = f"{step.fade_ms:g} ms: must be 0 to {RAMP_HIGHEST_MS:g} ms"
             raise ProtocolError(ErrorCode.OUT_OF_RANGE, said, "fade_ms")
-        for path, value in _only(scene, step.stems).items():
-            plan.put(self.table[path], value, step.fade_ms or None)
+        scene = scene.only(step.stems)
+        plan.chains = scene.made(self.inserts.effects, plan.chains, step.name)
+        plan.table = plan.table.following(plan.chains)
+        plan.chain_paths |= {line_path(stem): Place(stem, "", "") for stem in scene.chains}
+        for path, value in scene.values.items():
+            plan.put(plan.table[path], value, step.fade_ms or None)
 
     def _got(self, paths: tuple[str, ...]) -> dict[str, Value]:
         values = self.board.values
         for path in paths:
             _ = self.table[path]
         return {p: values[p] for p in paths} if paths else dict(values)
+
+    def _described(self, request: Describe) -> Described:
+        if request.effects and self._infos is None:
+            self._infos = tuple(effect_info(e) for e in self.inserts.effects)
+        infos = self._infos if request.effects else None
+        return Described(id=request.id, parameters=tuple(p.info for p in self.table), effects=infos or ())
 
     def _reply(self, request_id: int, values: Mapping[str, Value]) -> Reply:
         return Reply(id=request_id, revision=self.board.revision, values=dict(values))
@@ -183,24 +280,34 @@ class Commands:
         self._actions.change(path, value, done)
 
     def _edit_scenes(self, request: StoreScene | DeleteScene, origin: str) -> None:
+        name = request.name
+        if name in self._presets and name not in self._scenes:
+            said = f"'{name}' is a preset and stays as it is: store the scene under another name"
+            raise ProtocolError(ErrorCode.READ_ONLY, said, "name")
         if isinstance(request, StoreScene):
-            if "\n" in request.name:
+            if "\n" in name:
                 raise ProtocolError(ErrorCode.WRONG_FIELD, "a name has one line", "name")
-            if request.name not in self._scenes and len(self._scenes) >= MAX_SCENES:
+            if name not in self._scenes and len(self._scenes) >= MAX_SCENES:
                 said = f"{MAX_SCENES} scenes are kept: delete one first"
                 raise ProtocolError(ErrorCode.TOO_MANY_SCENES, said)
-            held = {p: self.board.values[p] for p in SCENE_PATHS}
-            self._scenes[request.name] = _only(held, request.stems)
-        elif self._scenes.pop(request.name, None) is None:
-            raise ProtocolError(ErrorCode.UNKNOWN_SCENE, f"there is no scene '{request.name}'", "name")
+            self._scenes[name] = scene_of(self.board.values, self.chains).only(request.stems)
+        elif self._scenes.pop(name, None) is None:
+            raise ProtocolError(ErrorCode.UNKNOWN_SCENE, f"there is no scene '{name}'", "name")
         self._actions.keep_scenes(self._scenes)
-        self.board.change({"scenes": "\n".join(self._scenes)}, origin)
+        self.board.change(self._names(), origin)
+
+    def _names(self) -> dict[str, Value]:
+        presets = [name for name in self._presets if name not in self._scenes]
+        return {"scenes": "\n".join((*self._scenes, *presets)), "presets": "\n".join(presets)}
 
     def _learn(self, request: Learn | Unlearn) -> None:
-        if request.path:
+        place = place_of(request.path)
+        if request.path and (isinstance(request, Learn) or place is None):
             parameter = self.table[request.path]
-            if parameter.path not in _MIXER_PATHS:
-                said = "cannot be bound to a MIDI control: only faders and their switches can"
+            if not _is_sound(parameter.path) or not parameter.is_bindable:
+                said = (
+                    "cannot be bound to a MIDI control: only numbers and switches of faders and effects can"
+                )
                 raise ProtocolError(ErrorCode.READ_ONLY, said, request.path)
         if isinstance(request, Learn):
             self._actions.learn(request.path)
@@ -208,19 +315,9 @@ class Commands:
             self._actions.unlearn(request.path)
 
 
-_STEM_PATHS = {f"stem/{s}/{what}": s for s in STEMS for what in ("gain_db", "mute", "solo", "pan")}
-SCENE_PATHS = (*_STEM_PATHS, "master/gain_db")
-"""What a scene holds."""
-_MIXER_PATHS = frozenset((*_STEM_PATHS, "master/gain_db", "cue/gain_db", "master/ceiling_db"))
-
-
-def _only(scene: Mapping[str, Value], stems: tuple[str, ...]) -> Scene:
-    """Return what a scene says of some stems; of all and the master if none are named."""
-    for stem in stems:
-        if stem not in STEMS:
-            said = f"there is no stem '{stem[:32]}', but {', '.join(STEMS)}"
-            raise ProtocolError(ErrorCode.OUT_OF_RANGE, said, "stems")
-    return {p: v for p, v in scene.items() if not stems or _STEM_PATHS.get(p) in stems}
+def _is_sound(path: str) -> bool:
+    """Whether what a path names is set at once: a fader, a chain or what is in one."""
+    return path in MIXER_PATHS or place_of(path) is not None
 
 
 def _require(role: str, client: Client, path: str) -> None:
@@ -244,62 +341,7 @@ def _adjusted(parameter: Parameter, value: Value, by: float) -> Value:
         raise ProtocolError(
             ErrorCode.WRONG_TYPE, "only a number can be moved by a difference", parameter.path
         )
-    return parameter.limited(value + by)
-
-
-# -- between values and faders -----------------------------------------------------------------------------
-
-
-def values_of(mixer: MixerState) -> dict[str, Value]:
-    """Return the values by path of faders; `mixer_of` is the way back."""
-    values: dict[str, Value] = {}
-    for stem, fader in zip(STEMS, mixer.faders, strict=True):
-        at = f"stem/{stem}"
-        values[f"{at}/gain_db"] = max(fader.gain_db, SILENT_DB)
-        values[f"{at}/mute"], values[f"{at}/solo"] = fader.mute, fader.solo
-        values[f"{at}/pan"] = fader.pan
-    values["master/gain_db"] = max(mixer.master_db, SILENT_DB)
-    values["cue/gain_db"] = max(mixer.cue_db, SILENT_DB)
-    values["master/ceiling_db"] = mixer.ceiling_db
-    return values
-
-
-def mixer_of(values: Mapping[str, Value], ramps_ms: Mapping[str, float], previous: MixerState) -> MixerState:
-    """Return the faders of values; those that move get the longest ramp of what moves them.
-
-    ramps_ms: of the paths that were set. A fader that nothing moves keeps its ramp, so
-    that a fade which is under way goes on.
-    """
-    own_ms = {s: [r for p, r in ramps_ms.items() if _STEM_PATHS.get(p) == s] for s in STEMS}
-    faders = {}
-    for stem in STEMS:
-        at = f"stem/{stem}"
-        faders[stem] = Fader(
-            gain_db=_gain(values[f"{at}/gain_db"]),
-            mute=bool(values[f"{at}/mute"]),
-            solo=bool(values[f"{at}/solo"]),
-            pan=_number(values[f"{at}/pan"]),
-            ramp_ms=max(own_ms[stem], default=getattr(previous, stem).ramp_ms),
-        )
-    moved = MixerState(
-        **faders,
-        master_db=_gain(values["master/gain_db"]),
-        cue_db=_gain(values["cue/gain_db"]),
-        ceiling_db=_number(values["master/ceiling_db"]),
-        master_ramp_ms=ramps_ms.get("master/gain_db", previous.master_ramp_ms),
-        cue_ramp_ms=ramps_ms.get("cue/gain_db", previous.cue_ramp_ms),
-    )
-    solos_ms = [r for p, r in ramps_ms.items() if p.endswith("/solo")]
-    if not solos_ms:
-        return moved
-    return moved.with_ramp_where_moved(previous, max(solos_ms), [s for s in STEMS if not own_ms[s]])
-
-
-def _gain(value: Value) -> float:
-    level = _number(value)
-    return -math.inf if level <= SILENT_DB else level
-
-
-def _number(value: Value) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
+    moved = parameter.limited(value + by)
+    if not math.isfinite(moved):
+        raise ProtocolError(ErrorCode.OUT_OF_RANGE, f"{moved:g}: must be a finite number", parameter.path)
+    return moved

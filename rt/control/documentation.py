@@ -13,9 +13,10 @@ import msgspec
 from msgspec import inspect as types
 
 from ...models.stems import STEMS
+from ..chains import MAX_INSERTS
 from .board import FRAME_CHANGES, HISTORY
+from .chain_table import insert_parameters
 from .codec import JSON, MAX_CLIENT_FRAME_BYTES, MSGPACK, Codec
-from .commands import MAX_SCENES
 from .examples import EPOCH, FROM_CLIENT, FROM_SERVER, HELLO, SNAPSHOT, TOKEN, VOCALS
 from .messages import (
     NO_RETRY,
@@ -23,6 +24,7 @@ from .messages import (
     CloseCode,
     Delta,
     Deltas,
+    EffectInfo,
     ErrorCode,
     Identify,
     Message,
@@ -34,6 +36,8 @@ from .messages import (
     Welcome,
 )
 from .protocol import (
+    DESCRIBE_PRICE,
+    EFFECTS_PRICE,
     ERRORS_IN_A_ROW,
     IDENTIFY_LIMIT_S,
     REFUSALS_IN_A_ROW,
@@ -42,11 +46,12 @@ from .protocol import (
     WAITING_EVENTS,
     WAITING_REPLIES,
 )
+from .scenes import MAX_SCENES
 from .schema import asyncapi, codes, docs_of_fields, json_schema, tag_of
 from .server import MAX_CLIENTS, MAX_STRANGERS, PACK_S, SEND_LIMIT_S
 from .table import SILENT_DB, Parameter, mixer_parameters, node_parameters
 
-PARTS = (Subscriptions, Resume, Delta, ParameterInfo)
+PARTS = (Subscriptions, Resume, Delta, ParameterInfo, EffectInfo)
 _PLAIN = {
     types.BoolType: "true or false",
     types.IntType: "whole number",
@@ -150,6 +155,15 @@ RULES = f"""## Rules
   stops at the limits).
 - **Ramps.** `ramp_ms` is how long the sound takes to get there; the state has the new value at once. A new
   request for the same fader ends its ramp; other faders' ramps go on.
+- **Chains.** `stem/S/chain` names the effects before a fader, first to last: `highpass_filter reverb`;
+  a second one of a kind has a number, `reverb-2`. A chain takes {MAX_INSERTS} effects. To set it is to add,
+  remove and reorder: what it still names keeps its values. What an insert has is there, in the same delta,
+  at `stem/S/fx/INSERT/PARAMETER`, and may be set, adjusted, batched and bound like a fader; when an insert
+  goes, its paths go (null in a delta). Ask `describe` again when a chain changed; its `effects` are what a
+  chain can hold. The sound follows with a cross-fade of the node's own. An insert that fails is bypassed by
+  the node, which tells it as a change with origin `node` and as an event.
+- **Scenes** hold the faders and the chains. Those that `presets` lists too came with the node: they are
+  recalled like any other, and never stored over or deleted.
 - **Silence.** A gain of {SILENT_DB:g} dB is silence. No number is NaN or infinite.
 - **Faders.** Keep one `set` in flight and the newest value after it: what comes faster than
   {REQUESTS_PER_S:g} requests a second is refused.
@@ -245,12 +259,13 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _parameters() -> str:
-    rows = [_parameter_row(p) for p in mixer_parameters(("<stem>",)) + node_parameters()]
+    insert = insert_parameters("stem/<stem>/fx/<insert>")
+    rows = [_parameter_row(p) for p in mixer_parameters(("<stem>",)) + insert + node_parameters()]
     head = ("Path", "Kind", "Range", "Default", "Ramp", "Set by", "Meaning")
     return f"""## Parameters
 
-`<stem>` is one of {", ".join(STEMS)}. What can be chosen, and each node's own ramps, is told by
-`describe`.
+`<stem>` is one of {", ".join(STEMS)}, `<insert>` one that its chain names now. What can be chosen, each
+node's own ramps, and the parameters of the effects in the chains are told by `describe`.
 
 {_table(head, rows)}"""
 
@@ -292,7 +307,8 @@ def _limits() -> str:
         ("Time to identify", f"{IDENTIFY_LIMIT_S:g} s", _close(CloseCode.NOT_IDENTIFIED_IN_TIME)),
         (
             "Requests",
-            f"{REQUESTS_PER_S:g} a second, {REQUESTS_BURST:g} at once; a batch counts as its requests",
+            f"{REQUESTS_PER_S:g} a second, {REQUESTS_BURST:g} at once; a batch counts as its requests, "
+            f"`describe` as {DESCRIBE_PRICE}, with the effects as {EFFECTS_PRICE}",
             f"error {int(ErrorCode.TOO_MANY_REQUESTS)}; after {REFUSALS_IN_A_ROW} of them in a row "
             f"{_close(CloseCode.TOO_MANY_REQUESTS)}",
         ),

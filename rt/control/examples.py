@@ -13,6 +13,7 @@ from .messages import (
     Deltas,
     Describe,
     Described,
+    EffectInfo,
     Error,
     ErrorCode,
     Event,
@@ -22,6 +23,7 @@ from .messages import (
     Learn,
     Message,
     Meters,
+    ParameterInfo,
     Ping,
     RecallScene,
     Reply,
@@ -39,6 +41,10 @@ from .table import gain
 VOCALS, EPOCH, TOKEN = "stem/vocals/gain_db", "5f0c9a3be1d24a76", "n6Yq2lE0w1cV7bXo3T9sKd4u8RzHfGmA"
 _LEVELS = {"main": (-6.1, -5.8, -17.4, -17.2), "vocals": (-9.0, -9.0, -20.5, -20.5)}
 _PARAMETER = replace(gain(VOCALS, "Fader of vocals; -120 is silence."), default=0.0)
+_SIZE = ParameterInfo(
+    path="room_size", kind="number", doc="How long it rings.", lowest=0.0, highest=1.0, default=0.5
+)
+_EFFECT = EffectInfo(key="reverb", title="Reverb", doc="A room.", parameters=(_SIZE,))
 
 FROM_CLIENT: tuple[Message, ...] = (
     Identify(
@@ -53,13 +59,17 @@ FROM_CLIENT: tuple[Message, ...] = (
     Adjust(id=3, path="master/gain_db", by=-1.5),
     Batch(
         id=4,
-        requests=(Set(path="stem/drums/mute", value=True), Set(path="stem/bass/gain_db", value=-3.0)),
+        requests=(
+            Set(path="stem/vocals/chain", value="highpass_filter reverb"),
+            Set(path="stem/vocals/fx/reverb/room_size", value=0.8),
+            Set(path="stem/bass/gain_db", value=-3.0),
+        ),
     ),
     StoreScene(id=5, name="chorus"),
     RecallScene(id=6, name="chorus", fade_ms=2000.0, stems=("vocals", "drums")),
     DeleteScene(id=7, name="chorus"),
     Subscribe(id=8, subscribe=Subscriptions(meters_hz=10.0, counters_hz=1.0, events=True)),
-    Describe(id=9),
+    Describe(id=9, effects=True),
     Learn(id=10, path=VOCALS),
     Unlearn(id=11, path=VOCALS),
     Ping(id=12),
@@ -76,6 +86,7 @@ FROM_SERVER: tuple[Message, ...] = (
         changes=(
             Delta(revision=43, origin="c7", values={VOCALS: -6.0}, ramp_ms=500.0),
             Delta(revision=44, origin="midi", values={"stem/drums/mute": True}),
+            Delta(revision=45, origin="node", values={"stem/vocals/fx/reverb/bypass": True}),
         )
     ),
     Reply(id=2, revision=43, values={VOCALS: -6.0}),
@@ -86,7 +97,7 @@ FROM_SERVER: tuple[Message, ...] = (
         path=VOCALS,
         message="13 dB: must be -120 to 12 dB",
     ),
-    Described(id=9, parameters=(_PARAMETER.info,)),
+    Described(id=9, parameters=(_PARAMETER.info,), effects=(_EFFECT,)),
     Meters(position=1_323_000, levels=_LEVELS),
     Counters(values={"xruns": 0, "late_hops": 2, "fallbacks": 0}),
     Event(kind="xrun", time_s=1_770_000_000.25, facts={"n": 1.0, "total": 3.0}),

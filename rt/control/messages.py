@@ -9,15 +9,14 @@ must ignore fields that they do not know.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, dataclass_transform
+from typing import Annotated
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
+
+from .infos import EffectInfo, ParameterInfo, Typed, Value
 
 VERSIONS = (1, 1)
 """Oldest and newest version of the protocol that this code speaks."""
-
-Value = bool | float | str | None
-"""What a parameter holds. A number is never NaN or infinite: silence is a gain of -120 dB."""
 
 HIGHEST_ID = 2**53
 Id = Annotated[int, Meta(ge=0, le=HIGHEST_ID, description="Chosen by the client; its reply carries it.")]
@@ -57,7 +56,7 @@ class ErrorCode(IntEnum):
     OUT_OF_RANGE = 302
     """The value is outside the parameter's range, or none of its choices."""
     READ_ONLY = 303
-    """The node tells that parameter; nobody sets it."""
+    """The node tells that parameter; nobody sets it. Or the scene is a preset, which stays as it is."""
     NO_RAMP = 304
     """A ramp was asked for where values change at once."""
     UNKNOWN_SCENE = 305
@@ -97,12 +96,7 @@ NO_RETRY = (CloseCode.NO_COMMON_VERSION, CloseCode.WRONG_TOKEN)
 """After these a client must not try again by itself."""
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
-class _Typed(Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """Base of all that is sent."""
-
-
-class Message(_Typed, tag_field="type"):
+class Message(Typed, tag_field="type"):
     """Base of all messages."""
 
 
@@ -113,7 +107,7 @@ class FromClient(Message, forbid_unknown_fields=True):
 # -- both ways of saying what is wanted ---------------------------------------------------------------------
 
 
-class Subscriptions(_Typed, forbid_unknown_fields=True, kw_only=True):
+class Subscriptions(Typed, forbid_unknown_fields=True, kw_only=True):
     """What a client wants beside the state, which it always gets."""
 
     meters_hz: Rate = 0.0
@@ -122,7 +116,7 @@ class Subscriptions(_Typed, forbid_unknown_fields=True, kw_only=True):
     """Whether events are sent."""
 
 
-class Resume(_Typed, forbid_unknown_fields=True, kw_only=True):
+class Resume(Typed, forbid_unknown_fields=True, kw_only=True):
     """Where a client was when its connection broke."""
 
     epoch: str
@@ -158,7 +152,11 @@ class Get(FromClient, tag="get", kw_only=True):
 
 
 class Set(FromClient, tag="set", kw_only=True):
-    """Sets a parameter. The reply carries the value in force."""
+    """Sets a parameter. The reply carries the value in force.
+
+    `stem/S/chain` is a chain in one line, the names of its inserts from first to last; inserts that it still
+    names keep their values. Those of new inserts can be set at once, in the same batch even.
+    """
 
     id: Id = 0
     path: Path
@@ -178,12 +176,12 @@ class Adjust(FromClient, tag="adjust", kw_only=True):
 
 
 class RecallScene(FromClient, tag="recall_scene", kw_only=True):
-    """Sets the faders as they were when the scene was stored."""
+    """Sets faders and chains as they were when the scene was stored, or as a preset has them."""
 
     id: Id = 0
     name: SceneName
     fade_ms: RampMs = 0.0
-    """Length of the fade in ms, 0 to 60000; 0: each parameter's own ramp."""
+    """Length of the faders' fade in ms, 0 to 60000; 0: each one's own ramp. Chains have their own fade."""
     stems: tuple[str, ...] = ()
     """Only these stems, and nothing of the master; empty: all that the scene holds."""
 
@@ -197,7 +195,7 @@ class Batch(FromClient, tag="batch", kw_only=True):
 
 
 class StoreScene(FromClient, tag="store_scene", kw_only=True):
-    """Keeps the faders under a name; an older scene of that name is replaced."""
+    """Keeps faders and chains under a name; an older scene of that name is replaced, but for a preset."""
 
     id: Id
     name: SceneName
@@ -206,7 +204,7 @@ class StoreScene(FromClient, tag="store_scene", kw_only=True):
 
 
 class DeleteScene(FromClient, tag="delete_scene", kw_only=True):
-    """Forgets a scene."""
+    """Forgets a scene; a preset stays."""
 
     id: Id
     name: SceneName
@@ -221,9 +219,14 @@ class Subscribe(FromClient, tag="subscribe", kw_only=True):
 
 
 class Describe(FromClient, tag="describe", kw_only=True):
-    """Asks for the table of parameters; the answer is `described`."""
+    """Asks for the table of parameters; the answer is `described`.
+
+    The table follows the chains: ask again when a `stem/S/chain` has changed.
+    """
 
     id: Id
+    effects: bool = False
+    """Whether the answer lists what can be put into a chain; that stays the same as long as the node runs."""
 
 
 class Learn(FromClient, tag="learn", kw_only=True):
@@ -288,7 +291,7 @@ class Snapshot(Message, tag="snapshot", kw_only=True):
     """All values by path."""
 
 
-class Delta(_Typed, kw_only=True):
+class Delta(Typed, kw_only=True):
     """One change of the state: what belongs to one revision belongs together."""
 
     revision: int
@@ -334,40 +337,15 @@ class Error(Message, tag="error", kw_only=True):
     """For people: what is wrong and what to do."""
 
 
-class ParameterInfo(_Typed, kw_only=True):
-    """What is known about a parameter: enough to draw and to check it."""
-
-    path: str
-    """Its name."""
-    kind: str
-    """number, switch, choice or text."""
-    doc: str
-    """For people: what it does."""
-    unit: str = ""
-    """As dB or ms; empty: it has none."""
-    lowest: float | None = None
-    """The least value of a number; none: there is no least one."""
-    highest: float | None = None
-    """The largest value of a number; none: there is no largest one."""
-    step: float | None = None
-    """A useful step for keys and wheels."""
-    default: Value = None
-    """Its value before anything was set."""
-    choices: tuple[str, ...] = ()
-    """The values that a choice may have."""
-    ramp_ms: float | None = None
-    """Its own ramp; none: it changes at once."""
-    role: str = "operator"
-    """Who may set it; empty: nobody, it is told by the node."""
-
-
 class Described(Message, tag="described", kw_only=True):
     """The table of parameters."""
 
     id: int
     """Of the request."""
     parameters: tuple[ParameterInfo, ...]
-    """All of them."""
+    """All of them, those of the inserts that are in the chains now among them."""
+    effects: tuple[EffectInfo, ...] = ()
+    """What can be put into a chain, if `describe` asked for it."""
 
 
 class Meters(Message, tag="meters", kw_only=True):
@@ -387,7 +365,7 @@ class Counters(Message, tag="counters", kw_only=True):
 
 
 class Event(Message, tag="event", kw_only=True):
-    """Something happened: xrun, late-hop, fallback, clip, worker-died, device-lost, disk-low ..."""
+    """Something happened: xrun, late-hop, fallback, clip, worker-died, device-lost, insert-bypassed ..."""
 
     kind: str
     """What happened."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,21 @@ from ...models.stems import STEMS
 from ..engine import Engine
 from ..errors import ConfigError, HostError
 from ..meters import Level, MeterTap
+from ..presets import Preset
 from ..recording import RecordSettings
 from ..stream import StreamPlan
 from ..supervisor import Event as EngineEvent
 from .auth import Tokens
 from .board import Board
+from .chain_table import ChainTable, InsertParameters
 from .codec import ProtocolError
-from .commands import SCENE_PATHS, Actions, Commands, Done, Scene, values_of
+from .commands import Actions, Commands, Done
+from .faders import values_of
 from .messages import ClientMessage, Counters, ErrorCode, Event, Meters, Value
 from .protocol import Answer, Client
-from .table import Parameter, Table, mixer_parameters, node_parameters
+from .scene_file import load_scenes, save_scenes
+from .scenes import Scene, scene_of_preset
+from .table import Parameter, mixer_parameters, node_parameters
 
 FLOOR_DB = -200.0
 """What a level of nothing is sent as: JSON has no -inf."""
@@ -54,6 +57,8 @@ class NodeSettings:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     scene_file: Path | None = None
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Listed among the scenes, and never changed."""
     profiles: tuple[str, ...] = ()
     """Those that may be changed to."""
     change_profile: Callable[[str], None] | None = None
@@ -72,14 +77,14 @@ class EngineNode:
         self._profile = settings.profile
         self._declared: tuple[StreamPlan | None, str] = None, ""
         self._latency_ms = 0.0
-        table = Table(_parameters(settings))
+        table = ChainTable(_parameters(settings), InsertParameters(engine.effect_table))
         values = table.defaults | values_of(engine.mixer) | self._status()
         values |= {"device/input": _input_of(engine), "device/output": _output_of(engine)}
         values["engine/profile"] = settings.profile
         scenes = load_scenes(settings.scene_file) if settings.scene_file else {}
-        values["scenes"] = "\n".join(scenes)
         self.board = Board(secrets.token_hex(8), values)
-        self.commands = Commands(table, self.board, engine.mixer, self._actions(), scenes)
+        presets = {name: scene_of_preset(preset) for name, preset in settings.presets.items()}
+        self.commands = Commands(table, self.board, engine.mixer, self._actions(), scenes, presets)
         self.post: Callable[[Callable[[], None]], None] = lambda call: call()
         self.on_event: list[Callable[[Event], None]] = []
         self.learn: Callable[[str], None] = _no_midi
@@ -145,6 +150,7 @@ class EngineNode:
                 self._tell(kind, {"n": n, "total": counted[name]})
         self._counted = counted
         self.commands.tell(self._status())
+        self.commands.follow_chains()
 
     def _tell(self, kind: str, facts: dict[str, Value]) -> None:
         event = Event(kind=kind, time_s=time.time(), facts=facts)
@@ -169,6 +175,8 @@ class EngineNode:
         return Actions(
             set_mixer=self._engine.set_mixer,
             change=self._change,
+            chains=lambda: self._engine.chains,
+            set_chains=self._engine.set_chains,
             keep_scenes=self._keep_scenes,
             learn=lambda path: self.learn(path),
             unlearn=lambda path: self.unlearn(path),
@@ -213,7 +221,7 @@ class EngineNode:
 
     def _keep_scenes(self, scenes: Mapping[str, Scene]) -> None:
         if (path := self._settings.scene_file) is not None:
-            kept = {name: dict(scene) for name, scene in scenes.items()}
+            kept = dict(scenes)
             self.write(lambda: save_scenes(path, kept), path.name)
 
     def write(self, save: Callable[[], None], name: str) -> None:
@@ -266,28 +274,3 @@ def _row(level: Level) -> tuple[float, float, float, float]:
 
 def _plain(value: Any) -> Value:
     return value if isinstance(value, bool | int | float | str) or value is None else str(value)
-
-
-def load_scenes(path: Path) -> dict[str, Scene]:
-    """Return the scenes in a file, none if there is no file.  Raises: ConfigError for other contents."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: holds no scenes ({error}): mend or delete it") from error
-    if not isinstance(found, dict) or not all(isinstance(s, dict) for s in found.values()):
-        raise ConfigError(f"{path}: holds no scenes: mend or delete it")
-    table = Table(mixer_parameters(STEMS))
-    scenes = {}
-    for name, scene in found.items():
-        scenes[name] = {p: table[p].checked(v) for p, v in scene.items() if p in SCENE_PATHS}
-    return scenes
-
-
-def save_scenes(path: Path, scenes: Mapping[str, Scene]) -> None:
-    """Write the scenes to a file, whole or not at all.  Raises: OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{threading.get_ident()}.tmp")
-    draft.write_text(json.dumps(scenes, indent=1, ensure_ascii=False), encoding="utf-8")
-    draft.replace(path)

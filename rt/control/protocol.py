@@ -17,6 +17,7 @@ from .messages import (
     CloseCode,
     Counters,
     Deltas,
+    Describe,
     Described,
     Error,
     ErrorCode,
@@ -39,6 +40,8 @@ IDENTIFY_LIMIT_S = 10.0
 ERRORS_IN_A_ROW = 100
 """As many bad frames end a connection; a good one begins the count anew."""
 REQUESTS_PER_S, REQUESTS_BURST = 1_000.0, 2_000.0
+DESCRIBE_PRICE, EFFECTS_PRICE = 10, 100
+"""As many requests is `describe`, and that with the effects: what asks for much is asked for seldom."""
 REFUSALS_IN_A_ROW = 10_000
 """As many requests over the limit end a connection."""
 WAITING_REPLIES = 2_000
@@ -220,7 +223,7 @@ class ServerSession:
         gained = (now_s - self._filled_s) * REQUESTS_PER_S
         self._allowance = min(REQUESTS_BURST, self._allowance + max(0.0, gained))
         self._filled_s = now_s
-        price = len(message.requests) if isinstance(message, Batch) else 1
+        price = _price_of(message)
         if price > self._allowance:
             said = f"more than {REQUESTS_PER_S:g} requests a second: send the newest value only"
             raise ProtocolError(ErrorCode.TOO_MANY_REQUESTS, said)
@@ -295,6 +298,14 @@ class ServerSession:
         if wanted.counters_hz and now_s >= self._counters_s + 1.0 / wanted.counters_hz:
             self._counters_s = _next_s(self._counters_s, 1.0 / wanted.counters_hz, now_s)
             yield self._node.counters()
+
+
+def _price_of(message: ClientMessage) -> int:
+    if isinstance(message, Batch):
+        return len(message.requests)
+    if isinstance(message, Describe):
+        return EFFECTS_PRICE if message.effects else DESCRIBE_PRICE
+    return 1
 
 
 def _next_s(last_s: float, period_s: float, now_s: float) -> float:

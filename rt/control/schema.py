@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import messages
+from . import infos, messages
 from .codec import JSON, MAX_CLIENT_FRAME_BYTES, MSGPACK, SUBPROTOCOLS
 from .examples import FROM_CLIENT, FROM_SERVER
 from .messages import NO_RETRY, VERSIONS, ClientMessage, CloseCode, ErrorCode, Message, ServerMessage
@@ -22,14 +22,15 @@ Json = dict[str, Any]
 
 @cache
 def docs_of_fields(name: str) -> dict[str, str]:
-    """Return what stands below each field (or member) of a class of `messages`.
+    """Return what stands below each field (or member) of a class of `messages` or `infos`.
 
     >>> docs_of_fields("Counters")
     {'values': 'Numbers by name.'}
     """
     (found,) = [
         node
-        for node in ast.parse(inspect.getsource(messages)).body
+        for module in (messages, infos)
+        for node in ast.parse(inspect.getsource(module)).body
         if isinstance(node, ast.ClassDef) and node.name == name
     ]
     docs = {}

@@ -39,6 +39,8 @@ class Parameter:
     choices: tuple[str, ...] = ()
     ramp_ms: float | None = None
     role: Role | None = "operator"
+    is_log: bool = False
+    """Whether knobs go in ratios."""
 
     def checked(self, value: Value) -> Value:
         """Return the value as the state holds it.  Raises: ProtocolError."""
@@ -68,6 +70,13 @@ class Parameter:
         """Return a number within the range."""
         return min(max(value, self.lowest), self.highest)
 
+    @property
+    def is_bindable(self) -> bool:
+        """Whether a MIDI control can move it: it is a switch, or a number between two ends."""
+        if self.role is None or self.kind not in ("number", "switch"):
+            return False
+        return self.kind == "switch" or (math.isfinite(self.lowest) and math.isfinite(self.highest))
+
     def _wrong_type(self, wanted: str, value: Value) -> ProtocolError:
         return ProtocolError(ErrorCode.WRONG_TYPE, f"{value!r:.64}: must be {wanted}", self.path)
 
@@ -87,6 +96,7 @@ class Parameter:
             choices=self.choices,
             ramp_ms=self.ramp_ms,
             role=self.role or "",
+            is_log=self.is_log,
         )
 
 
@@ -158,6 +168,12 @@ def mixer_parameters(stems: Iterable[str]) -> list[Parameter]:
                 default=0.0,
                 ramp_ms=DEFAULT_RAMP_MS,
             ),
+            Parameter(
+                path=f"{at}/chain",
+                kind="text",
+                doc=f"Effects before the fader of {stem}, first to last, with a space between; empty: none.",
+                default="",
+            ),
         ]
     rows += [
         gain("master/gain_db", "Fader of the sum and of all stem outputs; -120 is silence."),
@@ -195,6 +211,7 @@ def node_parameters(
         _told("engine/latency_ms", "From input to output, as the budget declares it.", "ms"),
         _told("engine/rate_hz", "Of the device.", "Hz"),
         _told("scenes", "Names of the scenes, a line each."),
+        _told("presets", "Names of those scenes that are presets and stay as they are, a line each."),
         _told("midi/learning", "The parameter that waits for a MIDI control to be moved; empty: none."),
         _told("midi/ports", "MIDI ports that are open, a line each."),
     ]

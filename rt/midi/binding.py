@@ -5,6 +5,7 @@ Source: MIDI 1.0 Detailed Specification (running status, real-time messages, 14-
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ GAIN_KNOTS = (
 )
 """Position of a fader and its gain in dB; between them it is linear. The page has the same (`law.js`)."""
 GAIN_TICKS = 100
-"""Clicks of an endless knob over a fader's travel; 0 dB is one of them."""
+"""Clicks of an endless knob over the travel of a fader (0 dB is one of them), or of what goes in ratios."""
 TOP7, TOP14 = 127, 16_383
 """Highest value of a controller, and of a 14-bit one."""
 LSB = 32
@@ -65,27 +66,42 @@ def position_of(gain_db: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Travel:
-    """From the bottom of a control to its top."""
+    """From the bottom of a control to its top. is_log: in ratios; its bottom is above 0 then."""
 
     lowest: float
     highest: float
     is_gain: bool
     step: float
+    is_log: bool = False
 
     def position_of(self, value: float) -> float:
-        """Return the place of a value, 0 to 1."""
-        low, high, at = (position_of(v) if self.is_gain else v for v in (self.lowest, self.highest, value))
+        """Return the place of a value, 0 to 1.
+
+        >>> Travel(20.0, 20_000.0, False, 0.0, is_log=True).position_of(2_000.0)
+        0.6666666666666666
+        """
+        low, high, at = map(self._law, (self.lowest, self.highest, value))
         return min(max((at - low) / (high - low), 0.0), 1.0)
+
+    def _law(self, value: float) -> float:
+        if self.is_log:
+            return math.log10(max(value, self.lowest))
+        return position_of(value) if self.is_gain else value
 
     def value_at(self, position: float) -> float:
         """Return the value at a place."""
-        if self.is_gain:
-            low, high = position_of(self.lowest), position_of(self.highest)
-            value = gain_at(low + position * (high - low))
-        else:
-            value = self.lowest + position * (self.highest - self.lowest)
-        # four places: finer than a 14-bit step of any parameter, and readable
-        return min(max(round(value, 4), self.lowest), self.highest)
+        low, high = self._law(self.lowest), self._law(self.highest)
+        at = low + position * (high - low)
+        value = 10.0**at if self.is_log else gain_at(at) if self.is_gain else at
+        return min(max(round(value, self._places), self.lowest), self.highest)
+
+    @property
+    def _places(self) -> int:
+        """Of values after the point: finer than a 14-bit step, and readable."""
+        least = (self.highest - self.lowest) / TOP14
+        if self.is_log:
+            least = self.lowest * math.log(self.highest / self.lowest) / TOP14
+        return max(4, math.ceil(-math.log10(least)))
 
     def value_of(self, raw: int, top: int) -> float:
         """Return the value of an absolute control; the step next to 0 dB, or to a pan's middle, is that."""
@@ -96,10 +112,11 @@ class Travel:
 
     def turned(self, value: float, n_clicks: int) -> float:
         """Return the value after some clicks of an endless knob."""
-        if self.is_gain:
+        if self.is_gain or self.is_log:
             at = round(self.position_of(value) * GAIN_TICKS) + n_clicks
             return self.value_at(min(max(at / GAIN_TICKS, 0.0), 1.0))
-        return min(max(round(value + n_clicks * self.step, 4), self.lowest), self.highest)
+        turned = round(value + n_clicks * self.step, self._places)
+        return min(max(turned, self.lowest), self.highest)
 
 
 def clicks(encoding: Encoding, value: int) -> int:
@@ -227,11 +244,17 @@ def _limit(key: str, value: float, lowest: float, highest: float) -> None:
 
 
 def check_binding(binding: Binding, table: Table) -> None:
-    """Check that a control can move its parameter.  Raises: ConfigError with key, value and limit."""
+    """Check that a control can move its parameter.  Raises: ConfigError with key, value and limit.
+
+    A path of an insert that the table does not have passes: its plugin may come back.
+    """
     path = binding.path
-    if path not in table or table[path].role is None or table[path].kind not in ("number", "switch"):
-        bindable = [p.path for p in table if p.role is not None and p.kind in ("number", "switch")]
-        raise ConfigError(f"path = {path!r}: must be one of {', '.join(bindable)}")
+    if path not in table and is_insert_path(path):
+        return
+    if path not in table or not table[path].is_bindable:
+        bindable = [p.path for p in table if p.is_bindable]
+        effects = "stem/STEM/fx/INSERT/PARAMETER of an effect"
+        raise ConfigError(f"path = {path!r}: must be one of {', '.join(bindable)}, or {effects}")
     parameter = table[path]
     check_kind(parameter, binding.kind)
     for key in ("lowest", "highest"):
@@ -244,6 +267,16 @@ def check_binding(binding: Binding, table: Table) -> None:
         travel = travel_of(parameter, binding)
         if not travel.lowest < travel.highest:
             raise ConfigError(f"lowest = {travel.lowest:g}: must be below highest, {travel.highest:g}")
+
+
+def is_insert_path(path: str) -> bool:
+    """Whether a path has the form of one of an effect in a chain.
+
+    >>> is_insert_path("stem/vocals/fx/reverb/room_size"), is_insert_path("stem/vocals/pan")
+    (True, False)
+    """
+    parts = path.split("/")
+    return len(parts) == 5 and all(parts) and (parts[0], parts[2]) == ("stem", "fx")
 
 
 def check_kind(parameter: Parameter, kind: Kind) -> None:
@@ -259,7 +292,8 @@ def travel_of(parameter: Parameter, binding: Binding) -> Travel:
     lowest = parameter.lowest if binding.lowest is None else binding.lowest
     highest = parameter.highest if binding.highest is None else binding.highest
     is_gain = parameter.lowest == SILENT_DB and parameter.highest == GAIN_HIGHEST_DB
-    return Travel(lowest, highest, is_gain, parameter.step or (highest - lowest) / TOP7)
+    is_log = parameter.is_log and parameter.lowest > 0.0
+    return Travel(lowest, highest, is_gain, parameter.step or (highest - lowest) / TOP7, is_log)
 
 
 # -- boxes with two ports ------------------------------------------------------------------------------------

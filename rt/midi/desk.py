@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...models.stems import STEMS
+from ..control.chain_table import PossibleTable
 from ..control.codec import ProtocolError
 from ..control.messages import Delta, ErrorCode
 from ..control.node import EngineNode
 from ..control.protocol import Client
-from ..control.table import Table, mixer_parameters
+from ..control.table import mixer_parameters
 from ..errors import ConfigError
 from .mapping import Mapper
 from .mapping_file import load_mapping, save_mapping
@@ -28,7 +29,7 @@ class MidiDesk:
 
     def __init__(self, node: EngineNode, patterns: Iterable[str], mapping: Path, api: str = "auto") -> None:
         self._node, self._mapping = node, mapping
-        table = Table(mixer_parameters(STEMS))
+        table = PossibleTable(mixer_parameters(STEMS), node.commands.inserts)
         self._mapper = Mapper(table, load_mapping(mapping, table) if mapping.exists() else ())
         self._ports = MidiPorts(
             patterns,

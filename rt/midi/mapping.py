@@ -45,7 +45,8 @@ class _Control:
 class Mapper:
     """Bindings at work.  Thread: one (the control loop).
 
-    table: what may be bound.  on_change: called after `bindings` or `learning` has changed.
+    table: what may be bound; the values say what of it is there now.
+    on_change: called after `bindings` or `learning` has changed.
     Raises: ConfigError for a binding that cannot work.
     """
 
@@ -168,7 +169,8 @@ class Mapper:
     def feedback(self, path: str, value: Value) -> list[Outgoing]:
         """Return the messages that show a parameter's value on its controls.
 
-        None for a fader that has just set it, nor where it is shown already.
+        None for a fader that has just set it, nor where it is shown already. A value of None is that of an
+        insert that has gone: its button's light goes out, and its controls wait to be taken over again.
         """
         bound = [b for b in self._bindings if b.path == path]
         return [
@@ -195,7 +197,9 @@ class Mapper:
 
     def _show(self, port: str, binding: Binding, value: Value) -> list[Outgoing]:
         control = self._controls.setdefault((port, binding), _Control())
-        if isinstance(value, bool):
+        if value is None:
+            control.agreed = control.position = None  # where it is moved to meanwhile is not followed
+        if isinstance(value, bool) or (value is None and binding.kind == "note"):
             position = TOP7 if value else 0
         elif isinstance(value, float | int):
             if control.agreed == value and binding.kind != "relative":

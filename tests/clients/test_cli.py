@@ -177,6 +177,69 @@ def test_the_table_is_shown(running):
     assert ctl("describe", MUTE).startswith(MUTE)
 
 
+# -- chains ------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_is_set_as_any_parameter(running):
+    line = "stem/vocals/chain"
+    assert ctl("set", line, "highpass_filter reverb") == "highpass_filter reverb\n"
+    assert ctl("set", "stem/vocals/fx/reverb/room_size", "0.8") == "0.8\n"
+    assert ctl("set", "stem/vocals/fx/reverb/bypass", "on") == "on\n"
+    assert ctl("adjust", "stem/vocals/fx/reverb/room_size", "-9") == "0\n"
+    assert ctl("get", line) == "highpass_filter reverb\n"
+    assert [i.bypass for i in running.node.chains.vocals] == [False, True]
+    assert "there is no effect 'kazoo'" in ctl("set", line, "kazoo", code=1)
+    assert ctl("set", line, "") == "\n"
+    assert running.node.chains.vocals == ()
+
+
+def test_a_chain_is_shown_with_units_and_ranges(running):
+    shown = ctl("chain", "vocals", "highpass_filter reverb ladder_filter")
+    at = "stem/vocals/fx/"
+    share = "dry_wet = 1 (0 to 1); Share of the effect: 0 what comes in, 1 what it makes of it."
+    assert shown.splitlines() == [
+        "stem/vocals/chain = highpass_filter reverb ladder_filter",
+        f"  {at}highpass_filter/bypass = off (on | off); Whether the sound goes past it.",
+        f"  {at}highpass_filter/{share}",
+        f"  {at}highpass_filter/cutoff_frequency_hz = 50 Hz (20 to 20000 Hz); Where it begins.",
+        f"  {at}reverb/bypass = off (on | off); Whether the sound goes past it.",
+        f"  {at}reverb/{share}",
+        f"  {at}reverb/room_size = 0.5 (0 to 1); Its size.",
+        f"  {at}reverb/freeze = off (on | off); Whether it holds.",
+        f"  {at}ladder_filter/bypass = off (on | off); Whether the sound goes past it.",
+        f"  {at}ladder_filter/{share}",
+        f"  {at}ladder_filter/mode = LPF12 (LPF12 | HPF12); Which side.",
+        f"  {at}ladder_filter/drive = 1 (number); Without limits.",
+    ]
+    every = ctl("chain").splitlines()
+    assert [row for row in every if not row.startswith("  ")] == [
+        "stem/drums/chain = ",
+        "stem/bass/chain = ",
+        "stem/other/chain = ",
+        "stem/vocals/chain = highpass_filter reverb ladder_filter",
+    ]
+    as_json = json.loads(ctl("chain", "vocals", "reverb", "--json"))
+    assert as_json["stem/vocals/chain"] == "reverb"
+    assert as_json[f"{at}reverb/room_size"] == 0.5
+    assert len(as_json) == 5
+    assert "there is no stem 'flute', but drums, bass, other, vocals" in ctl("chain", "flute", code=1)
+
+
+def test_effects_are_listed(running):
+    assert ctl("effects").splitlines() == [
+        "highpass_filter: Takes the low end away.",
+        "reverb: A room.",
+        "ladder_filter: A synthesiser's filter.",
+        "invert: Turns the sign round.",
+    ]
+    assert ctl("effects", "highpass_filter").splitlines() == [
+        "highpass_filter: Takes the low end away.",
+        "  cutoff_frequency_hz = 50 Hz (20 to 20000 Hz); Where it begins.",
+    ]
+    assert json.loads(ctl("effects", "--json"))[0]["key"] == "highpass_filter"
+    assert "there is no effect 'kazoo'" in ctl("effects", "kazoo", code=1)
+
+
 def test_ping_says_who_answers(running):
     said = ctl("ping", "--token", TOKENS["viewer"])
     assert said.startswith("stemrack test: ")
@@ -262,7 +325,7 @@ def test_help_loads_nothing_that_talks():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "recall faders under a name" in done.stdout
+    assert "recall faders and chains under a name" in done.stdout
 
 
 def test_a_client_loads_no_mathematics():

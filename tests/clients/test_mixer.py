@@ -10,6 +10,7 @@ from stemrack.clients.mixer import Mixer
 from stemrack.clients.session import Set, Snapshot
 
 GAIN, MUTE = "stem/vocals/gain_db", "stem/vocals/mute"
+ROOM = "stem/vocals/fx/reverb/room_size"
 WAIT_S = 30.0
 
 
@@ -50,6 +51,10 @@ def test_every_request_does_what_it_says(running, mixer):
     mixer.delete_scene("quiet")
     assert mixer.values["scenes"] == ""
     assert mixer.describe()[GAIN].highest == 12.0
+    assert mixer.set("stem/vocals/chain", "reverb") == "reverb"
+    assert mixer.set(ROOM, 0.8) == mixer.values[ROOM] == 0.8
+    assert mixer.describe()[ROOM].highest == 1.0
+    assert mixer.effects()["reverb"].parameters[0].path == "room_size"
     mixer.learn(GAIN)
     mixer.unlearn(GAIN)
     assert (running.node.learned, running.node.unlearned) == ([GAIN], [GAIN])

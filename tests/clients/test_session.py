@@ -13,6 +13,7 @@ from stemrack.rt.control.messages import Deltas
 
 LIMIT_S = 30.0
 GAIN, PAN, MUTE = "stem/vocals/gain_db", "stem/vocals/pan", "stem/vocals/mute"
+DRY_WET = "stem/bass/fx/invert/dry_wet"
 
 
 @pytest.fixture
@@ -100,6 +101,16 @@ def test_every_request_does_what_it_says(running):
         assert session.values["scenes"] == ""
         table = await session.describe()
         assert (table[GAIN].highest, table[GAIN].unit) == (12.0, "dB")
+        assert not any("/fx/" in path for path in table)
+        asked = await session.batch(
+            [Set(path="stem/bass/chain", value="invert"), Set(path=DRY_WET, value=0.5)]
+        )
+        assert asked == {"stem/bass/chain": "invert", DRY_WET: 0.5}
+        assert session.values[DRY_WET] == 0.5
+        assert (await session.describe())[DRY_WET].highest == 1.0
+        assert (await session.effects())["invert"].doc == "Turns the sign round."
+        await session.set("stem/bass/chain", "")
+        assert DRY_WET not in session.values
         await session.learn(PAN)
         await session.unlearn(GAIN)
         assert 0.0 <= await session.ping() < LIMIT_S

@@ -130,7 +130,7 @@ def test_a_refusal_names_file_key_value_and_limit(text, said):
         ("[mixer.cowbell]\nmute = true", "[mixer] has no key 'cowbell': it knows bass, ceiling_db,"),
         (
             "[speakers]",
-            "there is no table 'speakers': it knows control, device, engine, midi, mixer, outputs, recording",
+            "there is no table 'speakers': it knows control, device, effects, engine, midi, mixer, outputs, recording",
         ),
         ("rate_hz = 48000", "there is no table 'rate_hz'"),
     ],
@@ -179,7 +179,7 @@ def test_the_text_has_every_table_with_its_comment():
     assert heads == [
         *("[engine]", "[device]", "[outputs]", "[mixer]"),
         *stems,
-        *("[recording]", "[control]", "[midi]"),
+        *("[recording]", "[control]", "[midi]", "[effects]"),
     ]
     for head in heads:
         assert lines[lines.index(head) - 1].startswith("# ")

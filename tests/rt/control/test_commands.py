@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
-from stemrack.rt.control.commands import mixer_of, values_of
+from stemrack.rt.control.faders import mixer_of, values_of
 from stemrack.rt.control.messages import (
     Adjust,
     Batch,
@@ -24,7 +24,7 @@ from stemrack.rt.control.messages import (
     StoreScene,
     Unlearn,
 )
-from stemrack.rt.params import Fader, MixerState
+from stemrack.rt.params import MixerState
 
 VOCALS, DRUMS, MASTER = "stem/vocals/gain_db", "stem/drums/gain_db", "master/gain_db"
 MIXER_PATHS = list(values_of(MixerState()))
@@ -57,13 +57,6 @@ def test_what_is_set_is_got_and_heard(path, data):
     assert node.mixers == [node.mixer]
     assert values_of(node.mixer) == {p: node.board.values[p] for p in MIXER_PATHS}
     assert mixer_of(values_of(node.mixer), {}, node.mixer) == node.mixer
-
-
-@given(st.fixed_dictionaries({p: right_values(p) for p in MIXER_PATHS}))
-def test_values_and_faders_are_the_same_thing(values):
-    mixer = mixer_of(values, {}, MixerState())
-    assert values_of(mixer) == values
-    assert mixer_of(values_of(mixer), {}, MixerState()) == mixer
 
 
 def test_silence_is_silence(node):
@@ -271,19 +264,6 @@ def test_a_ramp_out_of_its_range(node, ramp_ms):
 def test_what_changes_at_once_has_no_ramp(node, path):
     problem = refused(node, Set(path=path, value=0.0, ramp_ms=5.0))
     assert (problem.code, problem.path) == (ErrorCode.NO_RAMP, path)
-
-
-@given(
-    moved=st.sampled_from([p for p in MIXER_PATHS if p.startswith("stem/") and not p.endswith("solo")]),
-    ramp_ms=st.floats(0.0, 60_000.0),
-    before=st.fixed_dictionaries({s: st.floats(0.0, 60_000.0) for s in STEMS}),
-)
-def test_a_move_of_one_stem_leaves_the_ramps_of_the_others(moved, ramp_ms, before):
-    previous = MixerState(**{s: Fader(ramp_ms=r) for s, r in before.items()})
-    values = values_of(previous) | {moved: True if moved.endswith("mute") else 0.5}
-    mixer = mixer_of(values, {moved: ramp_ms}, previous)
-    stem = moved.split("/")[1]
-    assert {s: getattr(mixer, s).ramp_ms for s in STEMS} == before | {stem: ramp_ms}
 
 
 # -- batches -------------------------------------------------------------------------------------------------

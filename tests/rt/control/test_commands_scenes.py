@@ -3,7 +3,9 @@
 import pytest
 from control_node import ADMIN, OPERATOR, FakeNode, ask, refused
 
-from stemrack.rt.control.commands import MAX_SCENES, SCENE_PATHS
+from stemrack.models.stems import STEMS
+from stemrack.rt.control.commands import Actions, Commands
+from stemrack.rt.control.faders import SCENE_PATHS
 from stemrack.rt.control.messages import (
     Adjust,
     DeleteScene,
@@ -16,6 +18,7 @@ from stemrack.rt.control.messages import (
     StoreScene,
     Unlearn,
 )
+from stemrack.rt.control.scenes import MAX_SCENES
 from stemrack.rt.params import MixerState
 
 VOCALS, DRUMS, MASTER = "stem/vocals/gain_db", "stem/drums/gain_db", "master/gain_db"
@@ -108,7 +111,7 @@ def test_a_scene_brings_the_faders_back(node):
     ask(node, Set(path=MASTER, value=0.0))
     ask(node, Set(path="cue/gain_db", value=-9.0))
     reply = ask(node, RecallScene(id=2, name="verse"))
-    assert set(reply.values) == set(SCENE_PATHS)
+    assert set(reply.values) == {*SCENE_PATHS, *(f"stem/{s}/chain" for s in STEMS)}
     assert (node.mixer.vocals.gain_db, node.mixer.master_db, node.mixer.cue_db) == (-6.0, -3.0, -9.0)
     assert node.board.since(node.board.revision - 1)[0].values == {VOCALS: -6.0, MASTER: -3.0}
 
@@ -135,7 +138,7 @@ def test_a_mask_recalls_some_stems_only(node):
     for path in (VOCALS, DRUMS, MASTER):
         ask(node, Set(path=path, value=-6.0, ramp_ms=70.0))
     reply = ask(node, RecallScene(name="a", stems=("vocals",), fade_ms=100.0))
-    assert set(reply.values) == {f"stem/vocals/{w}" for w in ("gain_db", "mute", "solo", "pan")}
+    assert set(reply.values) == {f"stem/vocals/{w}" for w in ("gain_db", "mute", "solo", "pan", "chain")}
     mixer = node.mixer
     assert (mixer.vocals.gain_db, mixer.drums.gain_db, mixer.master_db) == (0.0, -6.0, -6.0)
     assert (mixer.vocals.ramp_ms, mixer.drums.ramp_ms, mixer.master_ramp_ms) == (100.0, 70.0, 70.0)
@@ -143,7 +146,9 @@ def test_a_mask_recalls_some_stems_only(node):
 
 def test_a_mask_stores_some_stems_only(node):
     ask(node, StoreScene(id=1, name="a", stems=("drums", "bass")))
-    assert set(node.kept_scenes[-1]["a"]) == {p for p in SCENE_PATHS if p.split("/")[1] in ("drums", "bass")}
+    held = node.kept_scenes[-1]["a"]
+    assert set(held.values) == {p for p in SCENE_PATHS if p.split("/")[1] in ("drums", "bass")}
+    assert held.chains == {"drums": [], "bass": []}
 
 
 @pytest.mark.parametrize("kind", [StoreScene, RecallScene])
@@ -171,7 +176,7 @@ def test_a_scene_of_the_same_name_is_replaced(node):
     ask(node, Set(path=VOCALS, value=-6.0))
     revision = ask(node, StoreScene(id=2, name="a")).revision
     assert revision == 2  # the list of names is as it was
-    assert node.kept_scenes[-1]["a"][VOCALS] == -6.0
+    assert node.kept_scenes[-1]["a"].values[VOCALS] == -6.0
 
 
 def test_delete(node):
@@ -209,9 +214,8 @@ def test_a_failed_edit_keeps_nothing(node):
 
 
 def test_without_actions_of_their_own_scenes_and_midi_do_nothing(node):
-    from stemrack.rt.control.commands import Actions, Commands
-
-    plain = Commands(node.table, node.board, MixerState(), Actions(set_mixer=print, change=print), {})
+    actions = Actions(set_mixer=print, change=print, chains=lambda: node.chains, set_chains=print)
+    plain = Commands(node.table, node.board, MixerState(), actions, {})
     for request in (StoreScene(id=1, name="a"), Learn(id=2, path=VOCALS), Unlearn(id=3, path=VOCALS)):
         answers = []
         plain.carry_out(request, OPERATOR, answers.append)

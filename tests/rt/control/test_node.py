@@ -13,10 +13,12 @@ from processes import until
 
 from stemrack.models.stems import STEMS
 from stemrack.rt.control.messages import Event, Get, Meters, RecallScene, Set, StoreScene
-from stemrack.rt.control.node import EngineNode, NodeSettings, load_scenes, save_scenes
+from stemrack.rt.control.node import EngineNode, NodeSettings
+from stemrack.rt.control.scene_file import load_scenes
 from stemrack.rt.control.server import ServerSettings
 from stemrack.rt.control.service import ControlService
-from stemrack.rt.errors import ConfigError, EngineStateError
+from stemrack.rt.errors import EngineStateError
+from stemrack.rt.presets import Preset
 from stemrack.rt.recording import RecordSettings
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc")
@@ -29,7 +31,8 @@ def steady(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(steady, tmp_path_factory):
-    with node_on(steady, tmp_path_factory.mktemp("node")) as parts:
+    presets = {"preset": Preset(name="preset", title="Preset")}
+    with node_on(steady, tmp_path_factory.mktemp("node"), presets=presets) as parts:
         until(lambda: not parts[0].counters()["is_dry"])
         yield parts
 
@@ -68,11 +71,11 @@ def test_scenes_fade_and_are_kept_on_disk(running):
         assert steps.min() == pytest.approx(-1.0 / (0.4 * RATE_HZ), rel=1e-2)
         assert steps.max() <= 1e-7
         assert faded[-1] == 0.0
-        assert caller.session.values["scenes"] == "all\nkaraoke"
+        assert caller.session.values["scenes"] == "all\nkaraoke\npreset"
         caller.ask(RecallScene, name="all")
     path = node._settings.scene_file
     until(lambda: path.exists() and set(load_scenes(path)) == {"all", "karaoke"})
-    assert load_scenes(path)["karaoke"]["stem/vocals/mute"] is True
+    assert load_scenes(path)["karaoke"].values["stem/vocals/mute"] is True
 
 
 def test_a_recording_is_started_and_stopped_from_afar(running):
@@ -145,13 +148,25 @@ def test_a_taken_port_is_said(running, steady, tmp_path):
     service.stop()
 
 
-def test_scene_files_that_are_none(tmp_path):
-    path = tmp_path / "scenes.json"
-    assert load_scenes(path) == {}
-    for text in ("{", "[]", '{"a": 3}'):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match="holds no scenes"):
-            load_scenes(path)
-    save_scenes(path, {"a": {"stem/drums/gain_db": -3.0}})
-    assert load_scenes(path) == {"a": {"stem/drums/gain_db": -3.0}}
-    assert [p.name for p in tmp_path.iterdir()] == ["scenes.json"]
+def test_chains_are_set_kept_in_scenes_and_bypassed_by_the_engine(running):
+    engine, node, address, tokens = running
+    line, wet = "stem/vocals/chain", "stem/vocals/fx/invert/dry_wet"
+    with calling(address, tokens.by_role["operator"], events=True) as caller:
+        assert caller.ask(Set, path=line, value="invert").values == {line: "invert"}
+        caller.ask(Set, path=wet, value=0.25)
+        assert [(i.name, i.dry_wet) for i in engine.chains.vocals] == [("invert", 0.25)]
+        caller.ask(StoreScene, name="inverted")
+        engine.effects.bypass(["vocals/invert"], "a test")
+        until(lambda: caller.ask(Get, paths=(line,)) and caller.session.values[f"{wet[:-7]}bypass"])
+        origins = {d.origin for m in caller.heard for d in getattr(m, "changes", ()) if len(d.values) == 1}
+        assert "node" in origins
+        assert caller.ask(RecallScene, name="preset").values[line] == ""
+        assert engine.chains.vocals == ()
+        assert caller.ask(StoreScene, name="preset").code == 303
+        caller.ask(RecallScene, name="inverted")
+        assert caller.session.values[wet] == 0.25
+        assert caller.session.values[f"{wet[:-7]}bypass"] is False
+        caller.ask(Set, path=line, value="")
+    path = node._settings.scene_file
+    until(lambda: "inverted" in load_scenes(path))
+    assert load_scenes(path)["inverted"].chains["vocals"] == [{"effect": "invert", "dry_wet": 0.25}]

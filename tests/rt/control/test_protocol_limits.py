@@ -12,6 +12,7 @@ from stemrack.rt.control.messages import (
     Batch,
     CloseCode,
     Counters,
+    Describe,
     Error,
     ErrorCode,
     Event,
@@ -23,6 +24,8 @@ from stemrack.rt.control.messages import (
     Subscriptions,
 )
 from stemrack.rt.control.protocol import (
+    DESCRIBE_PRICE,
+    EFFECTS_PRICE,
     ERRORS_IN_A_ROW,
     REFUSALS_IN_A_ROW,
     REQUESTS_BURST,
@@ -156,6 +159,17 @@ def test_too_many_requests_are_refused_not_carried_out(node, link):
     assert codes(refused) == [ErrorCode.TOO_MANY_REQUESTS] * 11
     assert len(node.carried) == REQUESTS_BURST - 1
     assert link.server.close_code is None
+
+
+@pytest.mark.parametrize(("effects", "price"), [(False, DESCRIBE_PRICE), (True, EFFECTS_PRICE)])
+def test_what_asks_for_much_is_asked_for_seldom(node, link, effects, price):
+    n_allowed = int(REQUESTS_BURST - 1) // price
+    for i in range(n_allowed + 1):
+        link.server.receive(TEXT.encode(Describe(id=i, effects=effects)), 0.0)
+        link.collect()
+    link.down()
+    assert kinds(link.seen).count("Described") == n_allowed
+    assert codes([m for m in link.seen if isinstance(m, Error)]) == [ErrorCode.TOO_MANY_REQUESTS]
 
 
 def test_the_allowance_fills_with_time(node, link):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from control_link import Link, linked
@@ -11,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
+from stemrack.rt.chains import Chains
+from stemrack.rt.control.chain_table import changed_values
 from stemrack.rt.control.codec import JSON, MSGPACK
-from stemrack.rt.control.commands import SCENE_PATHS, values_of
+from stemrack.rt.control.faders import SCENE_PATHS, values_of
 from stemrack.rt.control.messages import (
     Adjust,
     Batch,
@@ -28,6 +31,13 @@ from stemrack.rt.control.messages import (
 )
 
 FADERS = [p for p in SCENE_PATHS if p.endswith("gain_db")]
+CHAINS = ("", "reverb", "highpass_filter reverb", "reverb highpass_filter", "reverb reverb-2 invert", "kazoo")
+OF_INSERTS = {
+    "reverb/room_size": (0.0, 0.3, 2.0),
+    "reverb/bypass": (True, False),
+    "reverb-2/dry_wet": (0.0, 1.0),
+    "highpass_filter/cutoff_frequency_hz": (20.0, 800.0),
+}
 SWITCHES = [p for p in SCENE_PATHS if p.endswith(("mute", "solo"))]
 
 
@@ -36,7 +46,13 @@ def random_request(rng: random.Random):
     at, name = rng.choice(FADERS), rng.choice(("a", "b", "c"))
     three = tuple(Set(path=p, value=rng.uniform(-125.0, 12.0)) for p in rng.sample(FADERS, 3))
     switched = {"value": rng.random() < 0.5, "ramp_ms": rng.choice((None, 50.0))}
+    stem, insert = rng.choice(("bass", "vocals")), rng.choice(list(OF_INSERTS))
+    line = Set(path=f"stem/{stem}/chain", value=rng.choice(CHAINS))
+    inside = {"path": f"stem/{stem}/fx/{insert}", "value": rng.choice(OF_INSERTS[insert])}
     kinds = [
+        (Set, {"path": line.path, "value": line.value}),
+        (Set, inside),
+        (Batch, {"requests": (line, Set(**inside), Set(path=at, value=-3.0))}),
         (Set, {"path": at, "value": round(rng.uniform(-130.0, 14.0), 1)}),
         (Set, {"path": rng.choice(SWITCHES), **switched}),
         (Adjust, {"path": at, "by": rng.uniform(-20.0, 20.0)}),
@@ -46,7 +62,7 @@ def random_request(rng: random.Random):
         (DeleteScene, {"name": name}),
         (Batch, {"requests": three}),
     ]
-    return rng.choices(kinds, [6, 4, 4, 1, 1, 2, 1, 2])[0]
+    return rng.choices(kinds, [3, 3, 2, 6, 4, 4, 1, 1, 2, 1, 2])[0]
 
 
 class Stage:
@@ -80,6 +96,8 @@ class Stage:
     def step(self) -> None:
         """Let one thing happen at one client: it asks, or some frames travel."""
         self.now_s += 0.01
+        if self.rng.random() < 0.03:
+            self._bypass()
         link, rng = self.rng.choice(self.links), self.rng
         what = rng.random()
         if what < 0.4 and link.client.is_ready:
@@ -91,6 +109,16 @@ class Stage:
             link.collect(self.now_s)
         else:
             link.down(rng.randrange(1, 4))
+
+    def _bypass(self) -> None:
+        """Let the engine bypass the first insert that it finds, as one that has crashed."""
+        node = self.node
+        for stem, chain in node.chains:
+            if chain:
+                node.chains = node.chains.with_insert(stem, replace(chain[0], bypass=True))
+                break
+        if self.rng.random() < 0.5:
+            node.commands.follow_chains()  # its tick; else the next request finds it
 
     def cut(self, link: Link) -> Link:
         """Break a connection: what is on the way is lost; the client comes again with its mirror."""
@@ -106,6 +134,7 @@ class Stage:
 
     def settle(self) -> None:
         """Let everything arrive, for all: until nobody has anything more to say."""
+        self.node.commands.follow_chains()
         for _ in range(3):
             for link in self.links:
                 link.pump(self.now_s)
@@ -121,6 +150,20 @@ def assert_in_step(stage: Stage) -> None:
         assert link.client.revision == board.revision
         assert link.client.values == board.values
     assert {p: board.values[p] for p in values_of(stage.node.mixer)} == values_of(stage.node.mixer)
+    assert_chains_shown(stage.node)
+
+
+def assert_chains_shown(node: FakeNode) -> None:
+    """The board has what the table has, and of the chains what the engine has."""
+    assert board_paths(node) == {p.path for p in node.table}
+    anew = changed_values(node.commands.inserts, Chains(), node.chains)
+    assert anew.items() <= node.board.values.items()
+    of_inserts = {p for p in anew if "/fx/" in p}
+    assert of_inserts == {p for p in board_paths(node) if "/fx/" in p}
+
+
+def board_paths(node: FakeNode) -> set[str]:
+    return set(node.board.values)
 
 
 def assert_in_order(link: Link) -> None:

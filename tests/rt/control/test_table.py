@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
 from stemrack.rt.control.codec import ProtocolError
-from stemrack.rt.control.commands import values_of
+from stemrack.rt.control.faders import values_of
 from stemrack.rt.control.messages import ErrorCode
 from stemrack.rt.control.table import (
     DEFAULT_RAMP_MS,
@@ -140,7 +140,7 @@ def test_paths():
     assert "stem/piano/solo" not in TABLE
     assert TABLE["stem/vocals/solo"].kind == "switch"
     assert [p.path for p in TABLE][:4] == [f"stem/drums/{w}" for w in ("gain_db", "mute", "solo", "pan")]
-    assert len({p.path for p in TABLE}) == len(list(TABLE)) == 4 * len(STEMS) + 3 + 10
+    assert len({p.path for p in TABLE}) == len(list(TABLE)) == 5 * len(STEMS) + 3 + 11
 
 
 def test_a_path_that_is_not_there():

@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from control_node import EFFECTS
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stemrack.models.stems import STEMS
-from stemrack.rt.control.table import SILENT_DB, Table, mixer_parameters, node_parameters
+from stemrack.rt.control.chain_table import InsertParameters, PossibleTable
+from stemrack.rt.control.table import SILENT_DB, Parameter, mixer_parameters, node_parameters
 from stemrack.rt.errors import ConfigError
 from stemrack.rt.midi.binding import (
     GAIN_KNOTS,
@@ -16,6 +18,7 @@ from stemrack.rt.midi.binding import (
     TOP14,
     Binding,
     Heard,
+    Travel,
     check_binding,
     clicks,
     gain_at,
@@ -27,8 +30,9 @@ from stemrack.rt.midi.binding import (
     travel_of,
 )
 
-TABLE = Table(mixer_parameters(STEMS) + node_parameters())
+TABLE = PossibleTable(mixer_parameters(STEMS) + node_parameters(), InsertParameters(EFFECTS))
 GAIN, PAN, MUTE = "stem/vocals/gain_db", "stem/vocals/pan", "stem/vocals/mute"
+ROOM, LADDER = "stem/vocals/fx/reverb/room_size", "stem/vocals/fx/ladder_filter/"
 
 
 def test_the_fader_goes_through_its_knots():
@@ -209,6 +213,11 @@ def test_a_control_has_limits(values, said):
         ({"path": "stem/kazoo/gain_db"}, "path = 'stem/kazoo/gain_db': must be one of "),
         ({"path": "engine/latency_ms"}, "path = 'engine/latency_ms': must be one of "),
         ({"path": "device/input"}, "path = 'device/input': must be one of "),
+        ({"path": "stem/vocals/chain"}, "path = 'stem/vocals/chain': must be one of "),
+        ({"path": LADDER + "mode"}, f"path = '{LADDER}mode': must be one of "),
+        ({"path": LADDER + "drive"}, f"path = '{LADDER}drive': must be one of "),  # it has no ends
+        ({"path": ROOM, "highest": 1.5}, "highest = 1.5: must be 0 to 1"),
+        ({"path": ROOM, "kind": "note"}, f"kind = 'note': must be cc7 or cc14 or relative, since {ROOM} is"),
         ({"kind": "note"}, f"kind = 'note': must be cc7 or cc14 or relative, since {GAIN} is a number"),
         (
             {"path": MUTE, "kind": "relative"},
@@ -225,6 +234,36 @@ def test_a_control_fits_its_parameter(values, said):
     with pytest.raises(ConfigError) as raised:
         check_binding(Binding(**whole), TABLE)
     assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize("path", [ROOM, "stem/vocals/fx/gone_plugin/drive", "stem/vocals/fx/reverb/gone"])
+def test_a_binding_to_an_insert_is_kept_whether_it_is_there_or_not(path):
+    check_binding(Binding(path=path, kind="cc7", channel=1, number=7), TABLE)
+
+
+@pytest.mark.parametrize("path", ["stem/vocals/fx/gone_plugin", "stem/vocals/fx//drive", "fx/a/b/c/d"])
+def test_what_is_no_path_of_an_insert_is_refused(path):
+    with pytest.raises(ConfigError, match="must be one of"):
+        check_binding(Binding(path=path, kind="cc7", channel=1, number=7), TABLE)
+
+
+@given(st.floats(20.0, 20_000.0), st.integers(0, 16_383))
+def test_a_travel_in_ratios_comes_back(value, raw):
+    travel = Travel(20.0, 20_000.0, False, 1.0, is_log=True)
+    assert travel.value_at(travel.position_of(value)) == pytest.approx(value, abs=1e-4)
+    assert travel.position_of(travel.value_at(raw / 16_383)) == pytest.approx(raw / 16_383, abs=0.4 / 16_383)
+    assert 20.0 <= travel.value_of(raw, 16_383) <= 20_000.0
+
+
+def test_a_travel_far_below_one_keeps_its_steps():
+    travel = Travel(0.0, 0.001, False, 0.0)
+    assert len({travel.value_at(raw / 16_383) for raw in range(16_384)}) == 16_384
+
+
+def test_what_begins_at_zero_has_no_ratios():
+    from_zero = Parameter(path="a", kind="number", doc="A.", lowest=0.0, highest=1.0, is_log=True)
+    binding = Binding(path="a", kind="cc7", channel=1, number=7)
+    assert travel_of(from_zero, binding).value_at(0.25) == 0.25
 
 
 def test_the_page_has_the_same_law():

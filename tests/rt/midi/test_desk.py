@@ -72,6 +72,32 @@ def test_what_others_move_is_shown_and_must_be_taken_over(running):
     assert "midi" in origins
 
 
+def test_an_effect_is_learnt_moved_and_left_alone_while_it_is_gone(running):
+    engine, _, caller, box, folder = running
+    line, wet = "stem/vocals/chain", "stem/vocals/fx/invert/dry_wet"
+    caller.ask(Set, path=line, value="invert")
+    caller.ask(Set, path=wet, value=0.5)
+    caller.ask(Learn, path=wet)
+    for value in (60, 61, 62, 63, 64, 65):
+        box.send(0xB0, 21, value)
+    until(lambda: caller.ask(Get, paths=("midi/learning",)).values == {"midi/learning": ""})
+    box.send(0xB0, 21, 64)
+    box.send(0xB0, 21, 127)
+    until(lambda: caller.ask(Get, paths=(wet,)).values == {wet: 1.0})
+    assert engine.chains.vocals[0].dry_wet == 1.0
+    caller.ask(Set, path=line, value="")
+    box.send(0xB0, 21, 3)
+    caller.ask(Set, path=line, value="invert")
+    assert caller.ask(Get, paths=(wet,)).values == {wet: 1.0}
+    box.send(0xB0, 21, 126)
+    box.send(0xB0, 21, 0)
+    until(lambda: caller.ask(Get, paths=(wet,)).values == {wet: 0.0})
+    until(lambda: wet in (folder / "midi.toml").read_text())
+    caller.ask(Set, path=line, value="")
+    caller.ask(Unlearn, path=wet)
+    until(lambda: wet not in (folder / "midi.toml").read_text())
+
+
 def test_unplugged_and_back_it_works_on(running):
     _, _, caller, box, _ = running
     box.unplug()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from midi_rig import BOX, GAIN, MUTE, PAN, SOLO, TABLE, Rig, cc7, note
+from midi_rig import BOX, BYPASS, CUTOFF, GAIN, MUTE, PAN, ROOM, SOLO, TABLE, Rig, cc7, note
 
 from stemrack.rt.control.messages import Set
 from stemrack.rt.midi.binding import TOP7, Binding, gain_at, position_of
@@ -243,6 +243,69 @@ def test_the_ring_of_an_endless_knob_is_set_by_the_node():
     assert rig.take() == [(BOX, "b0 09 40")]
     rig.cc(9, 1)
     assert rig.take() == [(BOX, "b0 09 43")]
+
+
+# -- effects -----------------------------------------------------------------------------------------------
+
+
+def test_an_effect_is_taken_over_and_moved():
+    rig = Rig(cc7(ROOM))
+    rig.other(ROOM, 0.5)
+    assert rig.cc(7, 10) == []
+    assert rig.cc(7, 64) == []  # the step of the value in force
+    assert rig.cc(7, 66) == [(ROOM, round(66 / 127, 5))]
+    assert rig.cc(7, 127) == [(ROOM, 1.0)]
+
+
+def test_a_frequency_goes_in_ratios():
+    rig = Rig(cc7(CUTOFF))
+    rig.other(CUTOFF, 20.0)
+    rig.cc(7, 0)
+    moved = [rig.cc(7, value)[0][1] for value in (42, 84, 127)]
+    assert moved == [pytest.approx(20.0 * 1000 ** (v / 127), abs=1e-3) for v in (42, 84, 127)]
+    assert moved[-1] == 20_000.0
+
+
+def test_an_endless_knob_turns_a_frequency_by_a_ratio():
+    rig = Rig(Binding(path=CUTOFF, kind="relative", channel=1, number=9))
+    rig.other(CUTOFF, 2_000.0)
+    assert rig.cc(9, 1) == [(CUTOFF, pytest.approx(20.0 * 1000**0.68, abs=0.01))]
+    for _ in range(40):
+        rig.cc(9, 1)
+    assert rig.values[CUTOFF] == 20_000.0
+
+
+def test_an_insert_that_is_not_in_the_chain_is_not_moved_and_its_binding_stays():
+    rig = Rig(cc7(ROOM), note(BYPASS))
+    assert rig.cc(7, 64) == rig.hear(0x90, 60, 100) == []
+    assert [b.path for b in rig.mapper.bindings] == [ROOM, BYPASS]
+    rig.other(BYPASS, False)
+    assert rig.hear(0x90, 60, 100) == [(BYPASS, True)]
+
+
+def test_an_insert_that_comes_again_is_taken_over_again():
+    rig = Rig(cc7(ROOM), note(BYPASS))
+    rig.other(ROOM, 0.5)
+    rig.other(BYPASS, True)
+    rig.cc(7, 64), rig.cc(7, 100)
+    agreed = rig.values[ROOM]
+    rig.take()
+    rig.other(ROOM, None)
+    rig.other(BYPASS, None)
+    assert rig.take() == [(BOX, "90 3c 00")]  # the button's light goes out
+    assert rig.cc(7, 20) == []
+    rig.other(ROOM, agreed)
+    assert rig.cc(7, 21) == []
+    assert rig.cc(7, 99) == [(ROOM, round(99 / 127, 5))]
+
+
+def test_an_effect_is_learnt():
+    rig = Rig()
+    rig.mapper.learn(ROOM)
+    for value in (10, 11, 12, 13, 14):
+        rig.cc(20, value)
+    assert [(b.path, b.kind, b.number) for b in rig.mapper.bindings] == [(ROOM, "cc7", 20)]
+    assert rig.mapper.learning == ""
 
 
 # -- anything ----------------------------------------------------------------------------------------------

@@ -54,6 +54,12 @@ def test_a_file_is_saved_whole(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["midi.toml"]
 
 
+def test_a_control_of_an_effect_is_kept_although_its_plugin_is_gone(tmp_path):
+    gone = Binding(path="stem/vocals/fx/gone_plugin/drive", kind="cc7", channel=1, number=7)
+    save_mapping(tmp_path / "midi.toml", [gone])
+    assert load_mapping(tmp_path / "midi.toml", TABLE) == (gone,)
+
+
 def test_the_text_says_only_what_is_not_usual():
     fader = Binding(path=GAIN, kind="cc7", channel=1, number=7)
     assert mapping_text([fader]).endswith("\n\n" + FADER)

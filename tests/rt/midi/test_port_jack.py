@@ -13,10 +13,13 @@ from jack_server import missing_for_jack, wait_until
 from midi_box import Box, midi_server
 
 from stemrack.models.stems import STEMS
+from stemrack.rt.chains import Chains
 from stemrack.rt.control.board import Board
+from stemrack.rt.control.chain_table import ChainTable, InsertParameters
 from stemrack.rt.control.commands import Actions, Commands
 from stemrack.rt.control.protocol import Client
-from stemrack.rt.control.table import Table, mixer_parameters
+from stemrack.rt.control.table import mixer_parameters
+from stemrack.rt.effect_table import EffectTable
 from stemrack.rt.errors import ConfigError
 from stemrack.rt.midi.binding import Binding, gain_at
 from stemrack.rt.midi.mapping import Mapper
@@ -26,7 +29,8 @@ from stemrack.rt.params import MixerState
 needs_jack = pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "jack is there")
 GAIN, MUTE = "stem/vocals/gain_db", "stem/vocals/mute"
 LIMIT_S = 20.0
-TABLE = Table(mixer_parameters(STEMS))
+TABLE = ChainTable(mixer_parameters(STEMS), InsertParameters(EffectTable([])))
+NOTHING = Chains()
 MIDI = Client("midi", "operator", "midi")
 
 
@@ -49,9 +53,13 @@ class Rig:
 
     def __init__(self, *bindings, patterns=("box*",), api="jack"):
         self.board = Board("e", TABLE.defaults)
-        self.commands = Commands(
-            TABLE, self.board, MixerState(), Actions(set_mixer=lambda m: None, change=lambda *a: None), {}
+        actions = Actions(
+            set_mixer=lambda m: None,
+            change=lambda *a: None,
+            chains=lambda: NOTHING,
+            set_chains=lambda chains: None,
         )
+        self.commands = Commands(TABLE, self.board, MixerState(), actions, {})
         self.mapper = Mapper(TABLE, bindings)
         self.open, self.said = (), []
         self.loop = asyncio.new_event_loop()

@@ -1,0 +1,251 @@
+"""The node's side of the effect chains: what is wanted, what the worker answers, and the delay they need.
+
+The worker builds chains (`rack_thread`); this keeps the target that everybody sees, sends it, bypasses what
+crashed or was too slow, and has the callback fade to another delay where the latency of effects changes:
+before the worker puts later stems, and after it puts earlier ones.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .atomics import load, store
+from .block import (
+    DELAY_BEGIN,
+    DELAY_FADE_SAMPLES,
+    DELAY_SAMPLES,
+    EFFECTS_ALLOWED,
+    EFFECTS_REVISION,
+    EFFECTS_SAMPLES,
+    EFFECTS_WANTED,
+    HOP,
+    LARGEST_BLOCK,
+    N_SLOTS,
+    NEXT_DELAY,
+    POSITION,
+    Block,
+    of_worker,
+)
+from .chains import Chains
+from .effect_table import EffectTable
+from .errors import EngineStateError
+from .rack_thread import Costs, EffectSettings, Happened
+from .stream import StreamPlan
+from .supervisor import AudioWatch
+
+SEND_PERIOD_S = 0.005
+"""Chains go to the worker no more often: the newest wins."""
+
+Note = Callable[[str, dict[str, Any]], None]
+"""Told kind and facts of an event."""
+
+
+class ChainDesk:
+    """The chains of a node.
+
+    `target` is what everybody sees; what is heard follows.  Thread: any; `poll` and `follow` the engine's.
+    """
+
+    def __init__(
+        self, block: Block, table: EffectTable, impulses: Mapping[str, Path], chains: Chains, note: Note
+    ) -> None:
+        self.table, self._impulses, self._block, self._note = table, impulses, block, note
+        self.target = chains
+        self._accepted = chains
+        self.costs: Mapping[str, tuple[float, float]] = {}
+        """Mean and longest time of each insert in microseconds a hop, by 'stem/insert'."""
+        self.planned_samples = 0
+        """Latency of effects that the delay has room for."""
+        self._revision = 1
+        self._sent = 1
+        self._told = 1
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._ending = False
+        self._pipe: Any = None
+        self._sender = threading.Thread(target=self._send, name="stemrack-chains", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._sender.start()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._ending = True
+        self._wake.set()
+
+    def set_target(self, chains: Chains) -> None:
+        """Have these chains heard, as soon as they are built."""
+        with self._lock:
+            if chains != self.target:
+                self.target = chains
+                self._revision += 1
+                self._wake.set()
+
+    def settings_now(self) -> EffectSettings:
+        """Return what a worker that is spawned now begins with."""
+        with self._lock:
+            return EffectSettings(
+                table=self.table, impulses=self._impulses, chains=self.target, revision=self._revision
+            )
+
+    def bypass(self, names: Iterable[str], why: str) -> None:
+        """Bypass inserts, by 'stem/insert', and say why."""
+        with self._lock:
+            for name in names:
+                stem, _, insert_name = name.partition("/")
+                insert = self.target.insert(stem, insert_name)
+                if insert is None:
+                    continue
+                self.set_target(self.target.with_insert(stem, replace(insert, bypass=True)))
+                self._note("insert-bypassed", {"stem": stem, "insert": insert_name, "why": why})
+
+    def blame(self, names: Iterable[str], why: str) -> None:
+        """Bypass what a worker died in: of several suspects a third party's plugins."""
+        found = {n: self.target.insert(*n.split("/", 1)) for n in names if "/" in n}
+        suspects = {n: i for n, i in found.items() if i is not None}
+        plugins = [n for n, insert in suspects.items() if self.table[insert.effect].plugin]
+        self.bypass(plugins or list(suspects), why)
+
+    # -- the worker -----------------------------------------------------------------------------------------
+
+    def poll(self, pipe: Any) -> None:
+        """Hear what a worker says, by the node's end of its pipe.  Thread: the engine's."""
+        if pipe is not self._pipe:
+            with self._lock:
+                self._pipe, self._sent = pipe, 0
+                self._wake.set()
+        try:
+            while pipe is not None and pipe.poll(0):
+                self._hear(pipe.recv())
+        except (EOFError, OSError):
+            pass  # it has died: the supervisor sees to that
+        revision = load(self._block.words, of_worker(self._block.words, EFFECTS_REVISION))
+        if revision != self._told:
+            self._told = revision
+            with self._lock:
+                if revision == self._revision:
+                    self._accepted = self.target
+
+    def _hear(self, said: Happened | Costs) -> None:
+        if isinstance(said, Costs):
+            self.costs = said.by_insert
+        elif said.kind == "insert-bypassed":
+            self.bypass([f"{said.stem}/{said.insert}"], said.why)
+        else:
+            self._note(said.kind, {"stem": said.stem, "insert": said.insert, "why": said.why})
+
+    def _send(self) -> None:
+        while not self._ending:
+            self._wake.wait()
+            self._wake.clear()
+            with self._lock:
+                pipe, revision, chains = self._pipe, self._revision, self.target
+                is_new = revision != self._sent
+                self._sent = revision
+            if pipe is not None and is_new:
+                with suppress(OSError, ValueError):  # it has died: the next one begins with the target
+                    pipe.send((revision, chains))
+            time.sleep(SEND_PERIOD_S)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is wanted is heard, with its delay."""
+        return self._told == self._revision and is_settled(self._block)
+
+    # -- the delay ------------------------------------------------------------------------------------------
+
+    @property
+    def _in_force(self) -> int:
+        return load(self._block.words, of_worker(self._block.words, EFFECTS_SAMPLES))
+
+    def _needed(self, hop: int) -> int:
+        """Return the latency of effects, in force and to come, in whole hops of the separator."""
+        wanted = load(self._block.words, of_worker(self._block.words, EFFECTS_WANTED))
+        return in_hops(max(wanted, self._in_force), hop)
+
+    def plan_for_start(self, hop: int) -> None:
+        """Plan for the chains there are, before a stream is opened."""
+        self._plan(self._needed(hop), hop)
+
+    def plan_in(self, hop: int) -> None:
+        """Plan in other hops: the profile has changed, with a delay of its own."""
+        self._plan(self.planned_samples, hop)
+
+    def _plan(self, samples: int, hop: int) -> None:
+        self.planned_samples = in_hops(samples, hop)
+        self._allow()
+
+    def _allow(self) -> None:
+        store(self._block.words, EFFECTS_ALLOWED, self.planned_samples)
+
+    def follow(self, plan: StreamPlan, audio: AudioWatch, hop: int) -> StreamPlan:
+        """Return the stream's plan after a look at the latency of the effects.
+
+        More: the delay is faded up, then the worker may.  Less: the worker has less, and the delay follows.
+        """
+        if not is_settled(self._block):
+            return plan
+        self._allow()
+        needed, planned = self._needed(hop), self.planned_samples
+        if needed == planned:
+            return plan
+        changed = replace(plan, delay_samples=plan.delay_samples + needed - planned)
+        if audio.state == "running":
+            try:
+                change_delay(self._block, changed.delay_samples)
+            except EngineStateError as error:
+                self.refuse(str(error))
+                return plan
+        audio.replan(changed)
+        self.planned_samples = needed
+        delay_ms = round(1e3 * changed.delay_samples / changed.rate_hz, 1)
+        self._note("delay-changed", {"effects_samples": needed, "delay_ms": delay_ms})
+        return changed
+
+    def refuse(self, why: str) -> None:
+        """Go back to the chains that were heard last."""
+        if self.target == self._accepted:
+            return
+        self._note("chain-refused", {"why": why})
+        self.set_target(self._accepted)
+
+
+def in_hops(samples: int, hop: int) -> int:
+    """Return a latency in whole hops, as what comes in hops has it.
+
+    >>> in_hops(0, 512), in_hops(220, 512), in_hops(1024, 512)
+    (0, 512, 1024)
+    """
+    return -(-samples // hop) * hop
+
+
+def change_delay(block: Block, delay_samples: int) -> None:
+    """Have the callback fade to another delay from its next block but one on.
+
+    Raises: EngineStateError if there are no stems that old.
+    """
+    w = block.words
+    room = delay_room(block)
+    if delay_samples > room:
+        said = f"with these effects the delay is {delay_samples} samples, there is room for {room}"
+        raise EngineStateError(f"{said}: take out what is that late")
+    store(w, DELAY_BEGIN, load(w, POSITION) + 2 * int(w[LARGEST_BLOCK]) + DELAY_FADE_SAMPLES)
+    store(w, NEXT_DELAY, delay_samples)
+
+
+def delay_room(block: Block) -> int:
+    """Return the longest delay in samples for which stems are kept."""
+    w = block.words
+    return int(w[N_SLOTS] * w[HOP]) - int(w[LARGEST_BLOCK]) - 2 * int(w[HOP])
+
+
+def is_settled(block: Block) -> bool:
+    """Return whether the delay that was wanted last is heard."""
+    return load(block.words, DELAY_SAMPLES) == load(block.words, NEXT_DELAY)

@@ -1,0 +1,19 @@
+// What the framework asks about each of the hostile plugins; HOSTILE_NAME and HOSTILE_ID come from the Makefile.
+#ifndef DISTRHO_PLUGIN_INFO_H_INCLUDED
+#define DISTRHO_PLUGIN_INFO_H_INCLUDED
+
+#define HOSTILE_TEXT_(x) #x
+#define HOSTILE_TEXT(x) HOSTILE_TEXT_(x)
+
+#define DISTRHO_PLUGIN_BRAND "stemrack tests"
+#define DISTRHO_PLUGIN_NAME HOSTILE_TEXT(HOSTILE_NAME)
+#define DISTRHO_PLUGIN_URI "urn:stemrack:test:" HOSTILE_TEXT(HOSTILE_NAME)
+
+#define DISTRHO_PLUGIN_HAS_UI 0
+#define DISTRHO_PLUGIN_IS_RT_SAFE 1
+#define DISTRHO_PLUGIN_NUM_INPUTS 2
+#define DISTRHO_PLUGIN_NUM_OUTPUTS 2
+#define DISTRHO_PLUGIN_WANT_LATENCY 1
+#define DISTRHO_PLUGIN_VST3_CATEGORIES "Fx"
+
+#endif
