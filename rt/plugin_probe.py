@@ -38,6 +38,8 @@ MOST_CHOICES = 64
 """Texts of a parameter beyond this are no choices but numbers that pedalboard cannot read."""
 RESERVED = frozenset({"effect", "state", "bypass", "dry_wet", "current_program"})
 """What an insert calls its own things, and a choice behind whose back all other parameters change."""
+LONGEST_NAME = 60
+"""With the names of stem and insert it must fit into a path of the protocol."""
 ALARM_S = 5
 """After its limit the process ends by itself, should whoever started it be gone."""
 
@@ -179,7 +181,8 @@ def parameters_of(plugin: Any) -> list[dict[str, Any]]:
     """Return the plain values of what can be set; not of what is only shown, nor under an insert's words."""
     found = []
     for name, parameter in plugin.parameters.items():
-        if name in RESERVED or not name.isascii() or not parameter.is_automatable:
+        is_sayable = name.isascii() and len(name) <= LONGEST_NAME
+        if name in RESERVED or not is_sayable or not parameter.is_automatable:
             continue
         found.append({"name": name, "doc": parameter.name, **_range_of(plugin, name, parameter)})
     return found

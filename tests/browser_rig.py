@@ -10,34 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_node import TOKENS, FakeNode, RunningServer, start_server
+from control_node import INPUTS, OUTPUTS, PROFILES, TOKENS, FakeNode, RunningServer, start_server
 
 from stemrack.models.stems import STEMS
+from stemrack.rt.chains import insert_of
+from stemrack.rt.control.chain_table import ChainTable, InsertParameters
 from stemrack.rt.control.messages import Meters
 from stemrack.rt.control.pages import load_pages
-from stemrack.rt.control.table import Parameter
+from stemrack.rt.control.scenes import scene_of_preset
+from stemrack.rt.control.table import mixer_parameters, node_parameters
+from stemrack.rt.effect_builtin import BUILT_IN, with_impulses
+from stemrack.rt.effect_table import Effect, EffectParameter, EffectTable
+from stemrack.rt.presets import shipped_presets
 
 WEB = Path(__file__).resolve().parents[1] / "clients" / "web"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 WAIT_MS = 30_000
-EFFECTS = [
-    Parameter(
-        path="stem/vocals/effect/reverb/wet", kind="number", doc="Share of the reverb.", unit="%",
-        lowest=0.0, highest=100.0, step=1.0, default=0.0,
+PLUGIN = Effect(
+    key="comb_box", title="Comb box", doc="A plugin.", plugin="comb.vst3",
+    parameters=tuple(
+        EffectParameter(name=f"tooth_{i}", doc="One of many.", lowest=-1.0, highest=1.0) for i in range(30)
     ),
-    Parameter(
-        path="stem/vocals/effect/low_cut/cutoff_hz", kind="number", doc="Corner.", unit="Hz",
-        lowest=20.0, highest=20_000.0, default=100.0,
-    ),
-    Parameter(path="stem/vocals/effect/low_cut/bypass", kind="switch", doc="Whether it is left out.",
-              default=False),
-    Parameter(path="stem/vocals/effect/reverb/room", kind="choice", doc="Which room.",
-              choices=("hall", "plate"), default="hall"),
-]  # fmt: skip
+)  # fmt: skip
+EFFECTS = EffectTable([*with_impulses(BUILT_IN, ["hall", "plate"]), PLUGIN])
 
 
 class LivelyNode(FakeNode):
-    """A fake node with levels that move, as for a picture."""
+    """A fake node with levels that move, as for a picture, and with all effects and presets."""
+
+    def __init__(self, **settings: Any) -> None:
+        presets = {n: scene_of_preset(p) for n, p in shipped_presets(EFFECTS).items()}
+        super().__init__(presets=presets, **settings)
+        fixed = mixer_parameters(STEMS) + node_parameters(PROFILES, INPUTS, OUTPUTS)
+        self.commands.table = ChainTable(fixed, InsertParameters(EFFECTS))
+        self.commands.inserts = self.commands.table.inserts
+
+    def chain(self, stem, *inserts):
+        """Put inserts into a chain, as the node does: names, or values of `insert_of`. In its loop."""
+        made = [insert_of(EFFECTS, {"effect": i} if isinstance(i, str) else i) for i in inserts]
+        self.chains = self.chains.with_chain(stem, tuple(made))
+        self.commands.follow_chains()
 
     def meters_for(self, client_id):
         if not self.makes_sound:

@@ -28,6 +28,35 @@ export class Toggle extends Control {
   }
 }
 
+/** A choice that is sent as soon as it is made: for what is tried by ear. */
+export class Choice extends Control {
+  constructor(desk, info, value, { text, label }) {
+    super(desk, info.path, value);
+    const id = `choice-${info.path.replaceAll("/", "-")}`;
+    this.input = choice(id, info.choices ?? []);
+    this.input.setAttribute("aria-label", label);
+    this.input.addEventListener("change", () => this._choose());
+    this.input.addEventListener("pointerdown", (event) => desk.learns(this.path) && event.preventDefault());
+    this.element = element("div", { class: "field" }, element("label", { for: id }, text), this.input);
+    this.render();
+  }
+
+  get target() {
+    return this.input;
+  }
+
+  /** Show the value. */
+  render() {
+    showChoice(this.input, String(this.linked.shown ?? ""));
+    this.input.disabled = !this.isEnabled;
+  }
+
+  _choose() {
+    this.move(this.input.value);
+    this.render();
+  }
+}
+
 /** A choice or a text; what was chosen is sent by its own button: moving through a list changes nothing. */
 export class Field extends Control {
   constructor(desk, info, value, { text, label }) {
@@ -62,10 +91,8 @@ export class Field extends Control {
     const value = String(this.linked.shown ?? "");
     if (this.written !== value) {
       this.written = value;
-      if (this.input.tagName === "SELECT" && ![...this.input.options].some((o) => o.value === value)) {
-        this.input.prepend(element("option", { value }, value || "\u2013"));
-      }
-      this.input.value = value;
+      if (this.input.tagName === "SELECT") showChoice(this.input, value);
+      else this.input.value = value;
     }
     const canSet = this.isEnabled && this.input.value !== value && !this.linked.isWaiting;
     setAttribute(this.button, "aria-disabled", !canSet);
@@ -87,6 +114,13 @@ export class Field extends Control {
 
 function choice(id, choices) {
   return element("select", { id }, ...choices.map((name) => element("option", { value: name }, name)));
+}
+
+function showChoice(input, value) {
+  if (![...input.options].some((option) => option.value === value)) {
+    input.prepend(element("option", { value }, value || "\u2013"));
+  }
+  input.value = value;
 }
 
 function entry(id, info) {

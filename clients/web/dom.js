@@ -23,3 +23,19 @@ export function setAttribute(target, name, value) {
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
+
+/**
+ * Give a list these children in this order: those that stay are moved only where they must be, and the focus
+ * stays where it was. instead(index): what takes the focus of a child that goes, by its place.
+ */
+export function arrange(list, children, instead) {
+  const active = document.activeElement;
+  const held = list.contains(active) ? [...list.children].findIndex((child) => child.contains(active)) : -1;
+  for (const child of [...list.children]) if (!children.includes(child)) child.remove();
+  children.forEach((child, i) => {
+    if (list.children[i] !== child) list.insertBefore(child, list.children[i] ?? null);
+  });
+  if (held < 0 || document.activeElement === active) return;
+  const target = active.isConnected ? active : instead(held);
+  target?.focus({ preventScroll: true });
+}

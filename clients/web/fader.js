@@ -2,9 +2,9 @@
 
 import { Control } from "./control.js";
 import { element, setAttribute, setText } from "./dom.js";
-import { dbShown, dbText, numberText, panShown, panText } from "./format.js";
+import { dbShown, dbText, panShown, panText, parameterText } from "./format.js";
 import { FADER_MARKS, FADER_STEPS, PAN_STEPS, SILENT_DB, dbOfHeight, heightOfDb, limited, valueAfterKey } from "./law.js";
-import { linearScale } from "./scales.js";
+import { scaleOf } from "./scales.js";
 
 const DOUBLE_TAP_MS = 400;
 const TAP_PX = 5;
@@ -185,7 +185,7 @@ export function pan(desk, path, value, label) {
 
 /** A horizontal slider of any number that the table describes with both limits. */
 export function numberSlider(desk, info, value, label) {
-  const scale = linearScale(info);
+  const scale = scaleOf(info);
   return new Slider(desk, info.path, value, {
     orientation: "horizontal",
     className: "number",
@@ -193,7 +193,7 @@ export function numberSlider(desk, info, value, label) {
     steps: scale.steps,
     toHeight: scale.toHeight,
     ofHeight: scale.ofHeight,
-    text: (value) => numberText(value, info.unit),
-    shown: (value) => numberText(value, info.unit),
+    text: (value) => parameterText(value, info),
+    shown: (value) => parameterText(value, info).replace(/^-/, "\u2212"),
   });
 }

@@ -49,22 +49,28 @@ export function rateText(rateHz) {
   return `${Number((rateHz / 1000).toFixed(2))} kHz`;
 }
 
-/** Any value of a parameter, as its table says. */
-export function valueText(value, info) {
-  if (typeof value === "boolean") return value ? "on" : "off";
-  if (typeof value !== "number") return String(value ?? "");
-  return info.unit === "dB" ? dbText(value) : numberText(value, info.unit);
+/** A number of a parameter: shares in percent, high frequencies in kHz. */
+export function parameterText(value, { unit = "", lowest, highest }) {
+  if (unit === "" && lowest === 0 && highest === 1) return numberText(Number((value * 100).toFixed(1)), "%");
+  if (unit === "Hz" && value >= 1000) return rateText(value);
+  return numberText(value, unit);
 }
 
-/** Name of a parameter for people: "vocals fader", "vocals reverb wet". */
+/** Name of a parameter for people: "vocals fader", "vocals reverb room size". */
 export function pathName(path) {
-  const words = path.split("/").map((word) => word.replaceAll("_", " "));
-  if (words[0] === "stem") words.shift();
-  const at = words.indexOf("effect");
-  if (at >= 0) words.splice(at, 1);
-  const last = words.length - 1;
-  words[last] = words[last] === "gain db" ? "fader" : words[last].replace(/ (db|ms|hz|s)$/, "");
-  return words.join(" ");
+  const parts = path.split("/");
+  if (parts[0] === "stem") parts.shift();
+  const isInsert = parts[1] === "fx";
+  if (isInsert) parts.splice(1, 1);
+  const last = parts.pop();
+  const name = last === "gain_db" && !isInsert ? "fader" : parameterName(last);
+  return [...parts.map((part) => part.replaceAll("_", " ")), name].join(" ");
+}
+
+/** Name of a parameter without its unit: "cutoff frequency", "dry/wet". */
+export function parameterName(name) {
+  if (name === "dry_wet") return "dry/wet";
+  return name.replaceAll("_", " ").replace(/ (db|ms|hz|s)$/, "");
 }
 
 /** An event in words: "20:15:03 worker died (exit code -9)". */

@@ -63,7 +63,7 @@ export function limited(value, lowest, highest) {
 
 /**
  * Value after a key on a slider; null where the key is none of a slider's.
- * steps: {small, normal, page, lowest, highest, home (for key 0)}.
+ * steps: {small, normal, page, lowest, highest, home (for key 0), after(value, step) where it is no sum}.
  */
 export function valueAfterKey(key, shift, value, steps) {
   const step = shift ? steps.small : steps.normal;
@@ -79,6 +79,7 @@ export function valueAfterKey(key, shift, value, steps) {
   if (key === "End") return steps.highest;
   if (key === "0") return steps.home;
   if (!(key in moves)) return null;
+  if (steps.after) return steps.after(value, moves[key]);
   const moved = Math.round((value + moves[key]) * 1e6) / 1e6 + 0;
   return limited(moved, steps.lowest, steps.highest);
 }

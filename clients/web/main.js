@@ -1,14 +1,16 @@
 // The browser mixer: one connection, and the controls that follow it.
 
 import { Toggle } from "./buttons.js";
-import { Connection } from "./connection.js";
+import { isLine, linePath } from "./chains.js";
+import { Connection, RequestError } from "./connection.js";
 import { element, setAttribute, setText } from "./dom.js";
 import { pathName } from "./format.js";
-import { buildEffects, buildSettings } from "./generated.js";
+import { buildSettings } from "./generated.js";
 import { Events, Health } from "./health.js";
 import { Learning } from "./learning.js";
 import { MeterBank } from "./meters.js";
 import { buildMixer } from "./mixer.js";
+import { Rack } from "./rack.js";
 import { Scenes } from "./scenes.js";
 import { mayAct, stemsOf } from "./stems.js";
 import { keepToken, takeToken } from "./token.js";
@@ -31,7 +33,10 @@ class Desk {
     this.bank = new MeterBank();
     this.infos = new Map();
     this.controls = [];
-    this.mixer = this.health = this.scenes = null;
+    this.mixer = this.health = this.scenes = this.rack = null;
+    this.view = { stem: "", open: {} };
+    this.effectsEpoch = "";
+    this.isAsking = this.mustAskAgain = false;
     this.counters = {};
     this.shape = "";
     this.complaint = null;
@@ -53,7 +58,7 @@ class Desk {
         values: (paths) => this._follow(paths),
         meters: (message) => this.bank.take(message),
         counters: (message) => this._count(message.values),
-        event: (message) => this.events.add(message),
+        event: (message) => this._happened(message),
       },
     );
     this._listen();
@@ -114,33 +119,53 @@ class Desk {
     if (name !== "connected") this._enable();
   }
 
-  async _begin() {
+  _begin() {
     this.counters = {};
+    this._describe();
+  }
+
+  /** Ask for the table, draw what it has, and ask again if the chains changed meanwhile. */
+  async _describe() {
+    this.mustAskAgain = this.isAsking;
+    if (this.isAsking) return;
+    this.isAsking = true;
     try {
-      const { parameters } = await this.connection.request("describe");
+      const { epoch } = this.connection.mirror;
+      const isNew = epoch !== this.effectsEpoch;
+      const { parameters, effects = [] } = await this.connection.request("describe", isNew ? { effects: true } : {});
       this.infos = new Map(parameters.map((info) => [info.path, info]));
+      this.effectsEpoch = epoch;
+      this._build();
+      this.rack.describe(isNew ? effects : null);
+      this._show([...this.values.keys()]);
+      this._enable();
     } catch (error) {
+      if (!(error instanceof RequestError)) throw error;
       if (this.connection.isReady) this.complain(error);
-      return;
+      this.mustAskAgain = false;
+    } finally {
+      this.isAsking = false;
     }
-    this._build();
-    this._show([...this.values.keys()]);
-    this._enable();
+    if (this.mustAskAgain) this._describe();
   }
 
   _build() {
-    const infos = [...this.infos.values()];
+    const infos = [...this.infos.values()].filter((info) => !info.path.includes("/fx/"));
     const shape = JSON.stringify(infos);
     if (shape === this.shape) return;
     this.shape = shape;
-    this.mixer = buildMixer(this, this.values, this.infos);
+    const stems = stemsOf(this.values.keys());
+    const effects = [...(this.rack?.effects.values() ?? [])];
+    const racked = stems.filter(({ name }) => this.values.has(linePath(name)));
+    this.rack = new Rack(this, at("effects"), racked, this.view);
+    this.rack.describe(effects);
+    this.mixer = buildMixer(this, this.values, this.infos, this.rack.slots);
     at("strips").replaceChildren(...this.mixer.elements);
     at("strips").style.setProperty("--n", this.mixer.elements.length);
     this.bank.meters = this.mixer.meters;
     this.health = new Health(at("health"), this.mixer.input);
-    this.scenes = new Scenes(this, at("scenes"), stemsOf(this.values.keys()));
+    this.scenes = new Scenes(this, at("scenes"), stems);
     const controls = [...this.mixer.controls];
-    controls.push(...buildEffects(this, at("effects"), this.values, infos));
     controls.push(...buildSettings(this, at("settings"), this.values, infos));
     const actions = [this.learning.button];
     if (this.infos.has("recording/active")) {
@@ -161,6 +186,7 @@ class Desk {
     at("role").hidden = !(this.connection.isReady && role === "viewer");
     setText(at("role"), "view only");
     for (const control of this.controls) control.enable();
+    this.rack?.enable();
     this.scenes?.enable();
     this.learning.enable();
   }
@@ -169,9 +195,8 @@ class Desk {
 
   _follow(paths) {
     if (!this.mixer) return;
-    const isOther = (path) => path.includes("/effect/") && this.infos.has(path) !== this.values.has(path);
-    if (paths.some(isOther)) this._begin(); // an effect came or went: the table is another one
-    else this._show(paths);
+    this._show(paths);
+    if (paths.some(isLine)) this._describe(); // inserts came or went: the table is another one
   }
 
   _show(paths) {
@@ -179,14 +204,23 @@ class Desk {
     for (const control of this.controls) {
       if (touched.has(control.path) && this.values.has(control.path)) control.follow(this.values.get(control.path));
     }
+    this.rack.follow(touched);
     this.mixer.follow(this.values);
-    this.scenes.follow(this.values.get("scenes") ?? "");
+    this.scenes.follow(this.values.get("scenes") ?? "", this.values.get("presets") ?? "");
     const learning = this.values.get("midi/learning") ?? "";
     if (learning !== this.learning.path) {
       this.learning.follow(learning);
-      for (const control of this.controls) control.markLearning(learning);
+      for (const control of [...this.controls, ...this.rack.controls]) control.markLearning(learning);
     }
     this.health.show(this.values, this.counters);
+  }
+
+  _happened(event) {
+    this.events.add(event);
+    this.rack?.take(event);
+    if (event.kind === "chain-refused" && this.mayAct("operator")) {
+      this.complain(new Error(`The effects are back to what was heard last: ${event.facts.why}`));
+    }
   }
 
   _count(values) {

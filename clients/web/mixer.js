@@ -10,13 +10,13 @@ const MASTER_COLOUR = "#b4bfca";
 const CUE_COLOUR = "#b9a5ff";
 
 /**
- * Strips of all faders the node has.
+ * Strips of all faders the node has. slots: lists of effects by stem.
  *
  * Gives {element rows, controls, meters by bus, follow()}.
  */
-export function buildMixer(desk, values, infos) {
+export function buildMixer(desk, values, infos, slots) {
   const stems = stemsOf(values.keys());
-  const strips = stems.map(({ name, colour }) => stemStrip(desk, values, name, colour));
+  const strips = stems.map(({ name, colour }) => stemStrip(desk, values, name, colour, slots.get(name)));
   if (values.has("master/gain_db")) strips.push(masterStrip(desk, values, infos));
   if (values.has("cue/gain_db")) strips.push(cueStrip(desk, values));
   const input = new Meter("input", MASTER_COLOUR, "horizontal");
@@ -40,7 +40,7 @@ function markUnheard(strips, stems, values) {
   });
 }
 
-function stemStrip(desk, values, name, colour) {
+function stemStrip(desk, values, name, colour, slots) {
   const at = `stem/${name}`;
   const gain = fader(desk, `${at}/gain_db`, values.get(`${at}/gain_db`), `${name} fader`);
   const switched = (what, text) =>
@@ -54,6 +54,7 @@ function stemStrip(desk, values, name, colour) {
   const below = [
     element("div", { class: "switches" }, mute.element, solo.element),
     captioned("Pan", place),
+    ...(slots ? [slots.element] : []),
   ];
   return strip({ name, bus: name, colour, gain, controls: [gain, mute, solo, place], below });
 }

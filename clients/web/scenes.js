@@ -9,7 +9,7 @@ export class Scenes {
   constructor(desk, section, stems) {
     this.desk = desk;
     this.only = new Set();
-    this.names = [];
+    this.shown = null;
     this.name = element("input", { id: "scene-name", type: "text", maxlength: 64, autocomplete: "off" });
     this.fade = element("input", {
       id: "scene-fade",
@@ -43,12 +43,13 @@ export class Scenes {
     section.replaceChildren(section.querySelector("h2"), form, options, this.list);
   }
 
-  /** Show the scenes the node keeps. */
-  follow(text) {
-    const names = text ? text.split("\n") : [];
-    if (names.join("\n") === this.names.join("\n") && this.list.childElementCount) return;
-    this.names = names;
-    const rows = names.map((name) => this._row(name));
+  /** Show the scenes the node keeps. presets: those among them that cannot be deleted. */
+  follow(text, presets) {
+    const shown = `${text}\n\n${presets}`;
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const fixed = new Set(presets.split("\n"));
+    const rows = text ? text.split("\n").map((name) => this._row(name, fixed.has(name))) : [];
     if (!rows.length) rows.push(element("li", { class: "note" }, "No scene is stored."));
     this.list.replaceChildren(...rows);
     this.enable();
@@ -75,13 +76,14 @@ export class Scenes {
     return button;
   }
 
-  _row(name) {
+  _row(name, isPreset) {
     const recall = element(
       "button",
       { type: "button", class: "recall", "aria-label": `Recall ${name}`, on: { click: () => this._recall(name) } },
       element("span", { class: "verb" }, "Recall "),
       element("span", { class: "scene-name" }, name),
     );
+    if (isPreset) return element("li", {}, recall, element("span", { class: "note preset" }, "preset"));
     const remove = element("button", { type: "button", "aria-label": `Delete ${name}` }, "Delete");
     remove.addEventListener("click", () => this._delete(name, remove));
     return element("li", {}, recall, remove);

@@ -19,21 +19,7 @@ export function stemsOf(paths) {
   return [...known, ...[...found].map((name) => ({ name, colour: OTHER_COLOUR }))];
 }
 
-/** Parameters of effects: [{title: "vocals reverb", infos}], in the table's order. */
-export function effectGroups(infos) {
-  const groups = new Map();
-  for (const info of infos) {
-    const match = /^stem\/([^/]+)\/effect\/(.+)$/.exec(info.path);
-    if (!match) continue;
-    const inner = match[2].split("/");
-    const title = [match[1], ...inner.slice(0, -1)].join(" ").replaceAll("_", " ");
-    if (!groups.has(title)) groups.set(title, { title, infos: [] });
-    groups.get(title).infos.push(info);
-  }
-  return [...groups.values()];
-}
-
-const DRAWN = /^(stem\/[^/]+\/(gain_db|mute|solo|pan|effect\/.*)|(master|cue)\/gain_db|master\/ceiling_db|recording\/active)$/;
+const DRAWN = /^(stem\/[^/]+\/(gain_db|mute|solo|pan|chain|fx\/.*)|(master|cue)\/gain_db|master\/ceiling_db|recording\/active)$/;
 
 /** Parameters that can be set and that no other part of the page draws. */
 export function settingsOf(infos) {

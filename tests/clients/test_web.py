@@ -3,10 +3,8 @@
 import math
 
 import pytest
-from browser_rig import EFFECTS, PHONE, LivelyNode, launched, reached, serving, slider, visiting, wait_text
+from browser_rig import PHONE, LivelyNode, launched, reached, serving, slider, visiting, wait_text
 from control_node import TOKENS
-
-from stemrack.rt.control.table import Table
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +145,18 @@ def test_scenes_are_stored_recalled_in_part_and_deleted(open_page, running):
     recall.wait_for(state="detached")
 
 
+def test_presets_are_recalled_and_stay_as_they_are(open_page, running):
+    page = open_page()
+    page.get_by_role("button", name="Recall karaoke").click()
+    wait_text(page, "vocals fader", "-24.0 dB")
+    page.get_by_role("button", name="FX 1: other effects").wait_for()
+    assert page.get_by_role("button", name="Delete karaoke").count() == 0
+    page.get_by_label("Name").fill("karaoke")
+    page.get_by_role("button", name="Store").click()
+    page.locator("#alert", has_text="'karaoke' is a preset and stays as it is").wait_for()
+    assert running.call(lambda: running.node.kept_scenes) == []
+
+
 def test_a_refusal_is_said_aloud(open_page):
     page = open_page()
     page.get_by_label("Name").fill("x" * 64)
@@ -176,29 +186,6 @@ def test_learning_chooses_a_control_instead_of_moving_it(open_page, running):
     assert running.node.unlearned == ["stem/vocals/gain_db"]
     page.keyboard.press("Escape")
     reached(page, running, lambda: running.node.learned[-1] == "")
-
-
-def test_effects_are_made_from_the_table(open_page, running):
-    page = open_page(role="admin")
-    assert page.locator("#effects").is_hidden()
-
-    def come():
-        node = running.node
-        node.commands.table = Table([*node.table, *EFFECTS])
-        node.board.change({p.path: p.default for p in EFFECTS}, "node")
-
-    running.call(come)
-    wet = slider(page, "vocals reverb wet")
-    wet.focus()
-    page.keyboard.press("PageUp")
-    wait_text(page, "vocals reverb wet", "10 %")
-    reached(page, running, lambda: running.node.board.values[EFFECTS[0].path] == 10.0)
-    wait_text(page, "vocals low cut cutoff", "100 Hz")
-    page.get_by_role("button", name="vocals low cut bypass").click()
-    reached(page, running, lambda: running.node.board.values[EFFECTS[2].path] is True)
-    page.get_by_label("vocals reverb room", exact=True).select_option("plate")
-    page.get_by_role("button", name="Set vocals reverb room").click()
-    reached(page, running, lambda: running.node.board.values[EFFECTS[3].path] == "plate")
 
 
 def test_a_device_is_set_by_its_own_button(open_page, running):

@@ -29,6 +29,33 @@ def browser():
         browser.close()
 
 
+def test_an_effect_put_in_on_the_page_is_heard(browser, tmp_path):
+    steady = write_steady(tmp_path / "steady.wav")
+    with node_on(steady, tmp_path, load_pages(WEB)) as (engine, _, address, tokens):
+        until(lambda: not engine.counters()["is_dry"])
+        page = browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.goto(address.url(tokens.by_role["operator"]))
+        page.get_by_role("button", name="+ FX: vocals effects").click()
+        page.get_by_role("button", name="Add effect").click()
+        page.get_by_role("button", name="Gain Louder or softer.").click()
+        softer = pytest.approx(10 ** (-5 / 20), rel=1e-4)
+        page.get_by_role("slider", name="vocals gain gain").press("PageDown")
+        until(lambda: heard_gain(engine) == softer)
+        mix = page.get_by_role("slider", name="vocals gain dry/wet")
+        bypass = page.get_by_role("button", name="Bypass Gain", exact=True)
+        for out, back in (
+            (lambda: mix.press("Home"), lambda: mix.press("End")),
+            (bypass.click, bypass.click),
+        ):
+            out()
+            until(lambda: heard_gain(engine) == pytest.approx(1.0, rel=1e-4))
+            back()
+            until(lambda: heard_gain(engine) == softer)
+        page.get_by_role("button", name="Remove Gain").click()
+        until(lambda: heard_gain(engine) == pytest.approx(1.0, rel=1e-4))
+
+
 def test_a_fader_moved_on_the_page_is_in_the_recording(browser, tmp_path):
     steady = write_steady(tmp_path / "steady.wav")
     with node_on(steady, tmp_path, load_pages(WEB)) as (engine, _, address, tokens):

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
+import * as chains from "../../clients/web/chains.js";
 import { Connection, PING_EVERY_MS, PONG_LIMIT_MS, pauseS } from "../../clients/web/connection.js";
 import { healthOf } from "../../clients/web/facts.js";
 import * as format from "../../clients/web/format.js";
@@ -9,8 +10,8 @@ import * as law from "../../clients/web/law.js";
 import { Linked } from "../../clients/web/linked.js";
 import { GapError, Mirror } from "../../clients/web/mirror.js";
 import { CLIP_SHOWN_S, FALL_DB_PER_S, Peak } from "../../clients/web/peaks.js";
-import { linearScale, roundStep } from "../../clients/web/scales.js";
-import { effectGroups, mayAct, settingsOf, stemsOf } from "../../clients/web/stems.js";
+import { roundStep, scaleOf } from "../../clients/web/scales.js";
+import { mayAct, settingsOf, stemsOf } from "../../clients/web/stems.js";
 import { tokenOf } from "../../clients/web/token.js";
 
 // -- fader law ----------------------------------------------------------------------------------------------
@@ -59,18 +60,38 @@ test("keys step as a slider's do", () => {
   assert.equal(law.valueAfterKey("ArrowLeft", true, -0.995, law.PAN_STEPS), -1);
 });
 
-test("generated scales are linear, or by ratio over wide positive ranges", () => {
-  const percent = linearScale({ lowest: 0, highest: 100, step: 1, default: 20 });
+test("generated scales are linear, or by ratio where the table says so", () => {
+  const percent = scaleOf({ lowest: 0, highest: 100, step: 1, default: 20 });
   assert.equal(percent.toHeight(25), 0.25);
   assert.equal(percent.ofHeight(0.256), 25.6);
   assert.deepEqual(percent.steps, { small: 0.1, normal: 1, page: 10, lowest: 0, highest: 100, home: 20 });
-  const pitch = linearScale({ lowest: 20, highest: 20000 });
+  const pitch = scaleOf({ lowest: 20, highest: 20000, is_log: true });
   assert.ok(Math.abs(pitch.toHeight(632.4555) - 0.5) < 1e-6);
   assert.equal(pitch.ofHeight(0), 20);
   assert.equal(pitch.ofHeight(1), 20000);
   assert.equal(pitch.steps.home, 20);
-  assert.equal(roundStep(0.3), 0.1);
-  assert.equal(linearScale({ lowest: -1, highest: 1 }).toHeight(-5), 0);
+  assert.equal(scaleOf({ lowest: 20, highest: 20000 }).toHeight(10010), 0.5);
+  assert.equal(scaleOf({ lowest: 0, highest: 20000, is_log: true }).toHeight(10000), 0.5);
+  assert.equal(scaleOf({ lowest: -1, highest: 1 }).toHeight(-5), 0);
+  assert.deepEqual([0.3, 1, 0.095, 0.6, 200].map(roundStep), [0.2, 1, 0.05, 0.5, 200]);
+});
+
+test("keys move by ratio where the scale does, and never stick", () => {
+  const { steps } = scaleOf({ lowest: 20, highest: 20000, default: 100, is_log: true });
+  const after = (key, value, shift = false) => law.valueAfterKey(key, shift, value, steps);
+  assert.equal(after("ArrowUp", 100), 107.2);
+  assert.equal(after("ArrowDown", 107.2), 100);
+  assert.equal(after("PageUp", 1000), 1995);
+  assert.equal(after("ArrowUp", 19999), 20000);
+  assert.equal(after("Home", 100), 20);
+  assert.equal(after("0", 500), 100);
+  for (const [lowest, highest] of [[20, 20000], [0.1, 10], [0.05, 20], [5, 2000]]) {
+    const scale = scaleOf({ lowest, highest, is_log: true });
+    for (let value = lowest, last = 0; value < highest; value = last) {
+      last = law.valueAfterKey("ArrowUp", true, value, scale.steps);
+      assert.ok(last > value, `${value}`);
+    }
+  }
 });
 
 // -- texts --------------------------------------------------------------------------------------------------
@@ -99,8 +120,21 @@ test("paths have names for people", () => {
   assert.equal(format.pathName("stem/vocals/gain_db"), "vocals fader");
   assert.equal(format.pathName("master/gain_db"), "master fader");
   assert.equal(format.pathName("master/ceiling_db"), "master ceiling");
-  assert.equal(format.pathName("stem/vocals/effect/low_cut/cutoff_hz"), "vocals low cut cutoff");
+  assert.equal(format.pathName("stem/vocals/fx/low_cut-2/cutoff_hz"), "vocals low cut-2 cutoff");
+  assert.equal(format.pathName("stem/vocals/fx/gain/gain_db"), "vocals gain gain");
+  assert.equal(format.pathName("stem/bass/fx/reverb/dry_wet"), "bass reverb dry/wet");
+  assert.equal(format.pathName("stem/bass/chain"), "bass chain");
   assert.equal(format.pathName("device/output"), "device output");
+});
+
+test("parameters are told in percent, kHz and their units", () => {
+  const share = { lowest: 0, highest: 1 };
+  assert.equal(format.parameterText(0.5, share), "50 %");
+  assert.equal(format.parameterText(0.125, share), "12.5 %");
+  assert.equal(format.parameterText(0.5, { lowest: 0.1, highest: 10 }), "0.50");
+  assert.equal(format.parameterText(2500, { unit: "Hz", lowest: 20, highest: 20000 }), "2.5 kHz");
+  assert.equal(format.parameterText(107.2, { unit: "Hz", lowest: 20, highest: 20000 }), "107 Hz");
+  assert.equal(format.parameterText(-18, { unit: "dB", lowest: -60, highest: 0 }), "-18 dB");
 });
 
 test("events are told with their facts", () => {
@@ -406,20 +440,15 @@ test("stems come in the order and colours of the stem format, strangers last", (
   );
 });
 
-test("effects are grouped by stem and effect; settings are what nothing else draws", () => {
+test("settings are what nothing else draws", () => {
   const infos = [
     { path: "stem/vocals/gain_db" },
-    { path: "stem/vocals/effect/reverb/wet" },
-    { path: "stem/drums/effect/gate/floor_db" },
-    { path: "stem/vocals/effect/reverb/size" },
+    { path: "stem/vocals/chain" },
+    { path: "stem/vocals/fx/reverb/wet" },
     { path: "recording/active" },
     { path: "device/output", role: "admin" },
     { path: "engine/state", role: "" },
   ];
-  assert.deepEqual(
-    effectGroups(infos).map((group) => [group.title, group.infos.length]),
-    [["vocals reverb", 2], ["drums gate", 1]],
-  );
   assert.deepEqual(settingsOf(infos).map((info) => info.path), ["device/output"]);
 });
 
@@ -450,4 +479,76 @@ test("the token stands in the fragment", () => {
   assert.equal(tokenOf("#token=a-b_c"), "a-b_c");
   assert.equal(tokenOf("#other"), null);
   assert.equal(tokenOf(""), null);
+});
+
+// -- chains -------------------------------------------------------------------------------------------------
+
+const EFFECTS = new Map(
+  [
+    ["reverb", "Reverb", "A room."],
+    ["highpass_filter", "High-pass", "Takes the low end away."],
+    ["comb-3", "Comb three", "A plugin."],
+  ].map(([key, title, doc]) => [key, { key, title, doc }]),
+);
+
+test("a chain's line is names with a space between", () => {
+  assert.deepEqual(chains.namesOf("reverb  highpass_filter"), ["reverb", "highpass_filter"]);
+  assert.deepEqual(chains.namesOf(""), []);
+  assert.deepEqual(chains.namesOf(undefined), []);
+  assert.ok(chains.isLine(chains.linePath("bass")));
+  assert.ok(!chains.isLine("stem/bass/fx/chain/bypass"));
+});
+
+test("inserts are called after their effect, copies by their number", () => {
+  assert.equal(chains.titleOf("reverb", EFFECTS), "Reverb");
+  assert.equal(chains.titleOf("reverb-2", EFFECTS), "Reverb 2");
+  assert.equal(chains.titleOf("comb-3", EFFECTS), "Comb three");
+  assert.equal(chains.titleOf("comb-3-2", EFFECTS), "Comb three 2");
+  assert.equal(chains.titleOf("gone_plugin", EFFECTS), "gone plugin");
+  assert.deepEqual(chains.partsOf("reverb-1", EFFECTS), { key: "reverb-1", number: 1 });
+});
+
+test("one more insert gets the first free name", () => {
+  const free = (names, key) => chains.freeName(names, key, EFFECTS);
+  assert.equal(free([], "reverb"), "reverb");
+  assert.equal(free(["reverb"], "reverb"), "reverb-2");
+  assert.equal(free(["reverb-2"], "reverb"), "reverb");
+  assert.equal(free(["reverb", "reverb-2"], "reverb"), "reverb-3");
+  assert.equal(free(["comb", "comb-2"], "comb"), "comb-4"); // comb-3 is an effect of its own
+  const all = ["a", ...Array.from({ length: 98 }, (_, i) => `a-${i + 2}`)];
+  assert.equal(free(all, "a"), null);
+});
+
+test("an insert is moved to a place, within the ends", () => {
+  const names = ["a", "b", "c"];
+  assert.deepEqual(chains.movedTo(names, "a", 1), ["b", "a", "c"]);
+  assert.deepEqual(chains.movedTo(names, "c", 0), ["c", "a", "b"]);
+  assert.deepEqual(chains.movedTo(names, "b", 9), ["a", "c", "b"]);
+  assert.deepEqual(chains.movedTo(names, "b", -1), ["b", "a", "c"]);
+  assert.deepEqual(chains.movedTo(names, "x", 0), names);
+});
+
+test("parameters of an insert: dry/wet first, bypass has its own button", () => {
+  const paths = ["bypass", "size", "dry_wet", "width"].map((name) => `stem/bass/fx/reverb/${name}`);
+  const infos = new Map([...paths, "stem/bass/fx/reverb-2/size"].map((path) => [path, { path }]));
+  const found = chains.insertInfos(infos, "bass", "reverb").map((info) => info.path.split("/").at(-1));
+  assert.deepEqual(found, ["dry_wet", "size", "width"]);
+});
+
+test("effects are found by all words, in groups", () => {
+  const effects = [...EFFECTS.values()];
+  const found = (text) => chains.matching(effects, text).map((effect) => effect.key);
+  assert.deepEqual(found(""), [...EFFECTS.keys()]);
+  assert.deepEqual(found("  LOW end"), ["highpass_filter"]);
+  assert.deepEqual(found("room pass"), []);
+  assert.deepEqual(
+    chains.groupsOf(effects).map(([title, group]) => `${title}: ${group.map((effect) => effect.key)}`),
+    ["Filters: highpass_filter", "Room and echo: reverb", "Plugins: comb-3"],
+  );
+});
+
+test("the strip counts inserts, and those that are heard", () => {
+  assert.equal(chains.countText(0, 0), "+ FX");
+  assert.equal(chains.countText(2, 2), "FX 2");
+  assert.equal(chains.countText(1, 2), "FX 1/2");
 });
