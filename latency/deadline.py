@@ -3,12 +3,14 @@
     RTF = hop time / hop duration;   over: hop time > hop;   late: time since the hop was due > hop
 
 Each separator takes turns with its control, which spins on the clock for that separator's median time: what
-the control shows beyond its median is the machine, not us.  Measured is `Separator.step` alone; the live
-worker adds mixture consistency, rate conversion where the device needs it, and a copy.
+the control shows beyond its median is the machine, not us.  Measured is `Separator.step`, and the effect
+chains of a preset behind it if one is given; the live worker adds mixture consistency, rate conversion where
+the device needs it, and a copy.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -22,6 +24,8 @@ import numpy as np
 from ..models.stems import MODEL_RATE_HZ
 from ..rt.errors import InputError
 from ..rt.files import AudioSource
+from ..rt.preset_sound import HOP, PresetSound
+from .effect_cost import TimedChains, percentiles_us
 from .plots import hop_histogram
 
 SLICE_S = 5.0
@@ -35,6 +39,8 @@ PERCENTILES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 BENCH_HEADS = ("", *(f"{name}, ms" for name in PERCENTILES), "RTF", "over", "late", "hops")
 STAGE_HEADS = ("", *(f"{name}, ms" for name in PERCENTILES), "share")
 CONTROL = "control of"
+EFFECTS = "effects"
+"""The stage of the chains."""
 
 
 class Separator(Protocol):
@@ -57,6 +63,8 @@ class HopTimes:
     lateness_ms: list[float] = field(default_factory=list)
     """Begin of a hop after it was due; 0 where nothing waits."""
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
+    chains: TimedChains | None = None
+    """Those behind the separator; they may have several hops in one of its."""
 
     def percentiles_ms(self, stage: str | None = None) -> dict[str, float]:
         """Return p50, p99, p99.9 and max of the hops or of a stage."""
@@ -92,7 +100,32 @@ class HopTimes:
             "n_late": self.n_late,
             "max_lateness_ms": max(self.lateness_ms),
             "stage_ms": {stage: self.percentiles_ms(stage) for stage in self.stage_ms},
+            **self._chains_as_dict(),
         }
+
+    def forget_warm_up(self) -> None:
+        """Keep what was noted of the hops that count."""
+        n = len(self.times_ms)
+        for kept in self.stage_ms.values():
+            del kept[n:]
+        if self.chains:
+            self.chains.forget(n * round(1e3 * self.deadline_ms / self.chains.hop_us))
+
+    def _chains_as_dict(self) -> dict[str, Any]:
+        if self.chains is None:
+            return {}
+        hop_us = self.chains.hop_us
+        inserts = {
+            name: percentiles_us(times) | {"share": float(np.mean(times)) / hop_us, "n_hops": len(times)}
+            for name, times in self.chains.times_us.items()
+        }
+        return {"insert_hop_us": hop_us, "insert_us": inserts, "bypassed": dict(self.chains.bypassed)}
+
+
+def machine() -> str:
+    """Return system, processor, cores and Python, in one line."""
+    cores = f"{os.cpu_count()} cores"
+    return f"{platform.system()} {platform.machine()}, {cores}, Python {platform.python_version()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +138,7 @@ class BenchReport:
     @property
     def machine(self) -> str:
         """System, processor, cores and Python, in one line."""
-        cores = f"{os.cpu_count()} cores"
-        return f"{platform.system()} {platform.machine()}, {cores}, Python {platform.python_version()}"
+        return machine()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -126,8 +158,7 @@ class _Runner:
         for _ in range(WARM_UP_HOPS):
             self.step(self.n_run)
             self.n_run += 1
-        for kept in self.times.stage_ms.values():
-            del kept[len(self.times.times_ms) :]
+        self.times.forget_warm_up()
         due = clock()
         for _ in range(n):
             if sleep and (wait := due - clock()) > 0:
@@ -148,13 +179,15 @@ def bench(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
     paced: bool = False,
+    sound: PresetSound | None = None,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> BenchReport:
     """Return the hop times of separators, by name, over so many seconds of sound each; a control after each.
 
     source: (2, sample) to separate, again and again; None: `bench_noise`.  paced: hops come in real time, as
-    they do live; else one upon the other.  on_progress: called with a series and the seconds of its
-    sound that are done; in all 2 * len(separators) * seconds.
+    they do live; else one upon the other.  sound: its chains are behind each separator.
+    on_progress: called with a series and the seconds of its sound that are done; in all
+    2 * len(separators) * seconds.
     Raises: ValueError for no separator, less than a hop, or a source of another shape or shorter than a hop.
     """
     if not separators:
@@ -166,6 +199,8 @@ def bench(
         if seconds < hop_s or x.ndim != 2 or x.shape[0] != 2 or x.shape[1] < separator.hop:
             raise ValueError(f"'{name}': {seconds:g} s of {x.shape} is less than a hop or not stereo")
         times = HopTimes(name=name, deadline_ms=1e3 * hop_s)
+        if sound and sound.chains:
+            times.chains = TimedChains(sound, math.gcd(separator.hop, HOP), clock=clock)
         measured = _Runner(times, _separating(separator, x, times, clock), hop_s)
         spun = HopTimes(name=f"{CONTROL} {name}", deadline_ms=1e3 * hop_s)
         control = _Runner(spun, _spinning(times, clock), hop_s)
@@ -198,7 +233,11 @@ def _separating(
     def step(n: int) -> None:
         start = n % n_hops * hop
         last[0] = clock()
-        separator.step(x[:, start : start + hop], state)
+        stems, _ = separator.step(x[:, start : start + hop], state)
+        if times.chains:
+            last[0] = clock()
+            times.chains.push(stems)
+            ended(EFFECTS)
 
     def step_by_stages(n: int) -> None:
         separator.on_stage = ended  # pyright: ignore[reportAttributeAccessIssue]

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 from ..clients import cli as clients_cli
 from ..models.errors import ModelError
 from . import app_compare, app_control, app_latency, app_live, app_models, app_plugins
+from .app_preset import EffectsConfig, PresetName, sound_named
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -82,6 +83,9 @@ def render_command(
     ] = ClipModeName.attenuate,
     jobs: Annotated[int, Option("-j", "--jobs", min=1, help="Files rendered at the same time.")] = 1,
     live: Live = False,
+    preset: PresetName = None,
+    mix: Annotated[bool, Option("--mix", help="Also the sum of the stems, as mix.wav beside them.")] = False,
+    config_file: EffectsConfig = None,
     control_log: Annotated[
         Path | None, Option(help="With --live: also the mix that this log of `stemrack run` heard.")
     ] = None,
@@ -91,13 +95,19 @@ def render_command(
 ) -> None:
     """Separate files into stems that sum to the original.
 
-    Writes OUT/NAME/TRACK/STEM.wav at the input's rate, channels and length, 16 bits. Exit code: 0 all
-    rendered, 1 some failed, 2 wrong usage, 3 no input could be read.
+    Writes OUT/NAME/TRACK/STEM.wav at the input's rate, channels and length, 16 bits. With --preset,
+    OUT/NAME-PRESET/TRACK/STEM.wav: the stems behind the preset's effects and faders. They are in time to the
+    sample; what still rings at the end of the song is cut. Exit code: 0 all rendered, 1 some failed, 2 wrong
+    usage, 3 no input could be read.
     """
     if (flac and mp3) or (int24 and float32):
         raise ConfigError("choose one of --flac and --mp3, and one of --int24 and --float32")
     if control_log and not (live and len(inputs) == 1):
         raise ConfigError("--control-log goes with --live and one file: the one that was played")
+    if control_log and (mix or preset):
+        raise ConfigError("--control-log writes the mix that was heard: leave out --mix and --preset")
+    if config_file and not preset:
+        raise ConfigError("--config says where presets and impulses are: give --preset too")
     from .files import SinkFormat
     from .offline import RenderSettings
     from .render import RenderOptions, render, replay_mix
@@ -113,7 +123,12 @@ def render_command(
         name=name,
         template=filename,
         settings=RenderSettings(
-            sink_format=sink_format, clip_mode=clip_mode.value, two_stems=two_stems, live=live
+            sink_format=sink_format,
+            clip_mode=clip_mode.value,
+            two_stems=two_stems,
+            live=live,
+            with_mix=mix,
+            sound=sound_named(preset, config_file) if preset else None,
         ),
         jobs=jobs,
         as_json=as_json,

@@ -18,6 +18,7 @@ from .app_live import (
     overridden,
     stream_plan,
 )
+from .app_preset import EffectsConfig, PresetName, sound_named
 from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Profile, Typer
 from .errors import ConfigError
 
@@ -67,45 +68,95 @@ def measure_command(
 def bench_command(
     name: Profile = "live",
     runner: Annotated[list[str] | None, Option(help="Runner to measure (repeatable); default cpu.")] = None,
-    seconds: Annotated[float, Option(min=1.0, help="Of music for each runner.")] = 20.0,
+    seconds: Annotated[float, Option(min=1.0, help="Of music for each runner, or effect.")] = 20.0,
     threads: Annotated[int, Option(min=1, help="Threads of the networks, in all.")] = 2,
     paced: Annotated[bool, Option("--paced", help="Wait for each hop's time, as live.")] = False,
     source: Annotated[Path | None, Option("--input", help="Sound file to separate; default: noise.")] = None,
+    preset: PresetName = None,
+    inserts: Annotated[
+        bool, Option("--inserts", help="Instead: each effect and scanned plugin alone, at its defaults.")
+    ] = False,
+    config_file: EffectsConfig = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the time of a hop against its length: percentiles, stages, and a control that only spins."""
-    from ..latency.deadline import (
-        BENCH_HEADS,
-        STAGE_HEADS,
-        bench,
-        bench_file,
-        bench_rows,
-        draw_bench,
-        stage_rows,
-    )
-    from .screen import job_progress, print_table
+    """Measure the time of a hop against its length: percentiles, stages, and a control that only spins.
+
+    With --preset the effects of its chains are in the hop, and each insert is shown.
+    """
+    from ..latency import deadline
+    from .screen import job_progress
+
+    if inserts and (preset or plot or runner or paced):
+        raise ConfigError(
+            "--inserts measures effects alone: leave out --preset, --plot, --runner and --paced"
+        )
+    if config_file and not (preset or inserts):
+        raise ConfigError("--config says where presets and impulses are: give --preset or --inserts too")
+    sound = sound_named(preset, config_file) if preset else None
+    if sound and not sound.chains:
+        raise ConfigError(f"preset '{preset}' has no effects: nothing to measure")
+    heard = deadline.bench_file(source) if source else deadline.bench_noise()
+    if inserts:
+        _bench_inserts(config_file, seconds, heard, as_json)
+        return
     from .separate import load_separator
 
     names = runner or ["cpu"]
     separators = {n: load_separator(name, n, None, n_threads=threads) for n in names}
     with job_progress("bench", 2 * seconds * len(names)) as job:
-        report = bench(
+        report = deadline.bench(
             separators,
             seconds,
-            source=bench_file(source) if source else None,
+            source=heard,
             paced=paced,
+            sound=sound,
             on_progress=lambda what, amount: job.advance(amount),
         )
     if plot:
-        draw_bench(report, plot)
+        deadline.draw_bench(report, plot)
     if as_json:
         print(json.dumps(report.as_dict()))
-        return
+    else:
+        _print_bench(name, report)
+
+
+def _print_bench(name: str, report: Any) -> None:
+    from ..latency.deadline import BENCH_HEADS, STAGE_HEADS, bench_rows, stage_rows
+    from ..latency.effect_cost import INSERT_HEADS, insert_rows
+    from .screen import print_lines, print_table
+
     print_table(f"Hop times, profile {name}", BENCH_HEADS, bench_rows(report))
     for times in report.series:
         if times.stage_ms:
             print_table(f"Stages, {times.name}", STAGE_HEADS, stage_rows(times))
+        if chains := times.chains:
+            title = f"Inserts, {times.name}, hops of {chains.hop_us:.0f} us"
+            print_table(title, INSERT_HEADS, insert_rows(chains.times_us, chains.hop_us))
+            print_lines([f"{insert} bypassed: {why}" for insert, why in chains.bypassed.items()])
+
+
+def _bench_inserts(config_file: Path | None, seconds: float, heard: Any, as_json: bool) -> None:
+    from ..latency.deadline import machine
+    from ..latency.effect_cost import EFFECT_HEADS, effect_costs, effect_rows
+    from .app_effects import effects_of
+    from .screen import job_progress, print_lines, print_table
+
+    effects = effects_of(overridden(config_file, {}))
+    with job_progress("effects", seconds * len(list(effects.table))) as job:
+
+        def advance(key: str, amount: float) -> None:
+            job.describe(key)
+            job.advance(amount)
+
+        costs = effect_costs(effects.table, seconds, heard, impulses=effects.impulses, on_progress=advance)
+    hop_us = costs[0].hop_us
+    if as_json:
+        found = {"machine": machine(), "hop_us": hop_us, "effects": [c.as_dict() for c in costs]}
+        print(json.dumps(found))
+        return
+    print_table(f"Effects alone, hops of {hop_us:.0f} us", EFFECT_HEADS, effect_rows(costs))
+    print_lines([f"{cost.key}: {cost.failed}" for cost in costs if cost.failed])
 
 
 def soak_command(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class ChainBuilder:
     """The chains that are wanted, as orders for a rack.
 
     allowed: the latency that there is room for; wanted: told the latency of the chains to come; is_outdated:
-    whether others are wanted already.
+    whether others are wanted already.  slow_share: of a hop's time, for one insert; inf where nobody waits.
     Thread: one at a time (`start`'s own).
     """
 
@@ -51,10 +52,11 @@ class ChainBuilder:
         wanted: Callable[[int], None] = lambda samples: None,
         is_outdated: Callable[[], bool] = lambda: False,
         loading: Loading = lambda stem, insert: None,
+        slow_share: float = SLOW_SHARE,
     ) -> None:
         self._rack, self._table, self._impulses = rack, table, impulses
         self._allowed, self._wanted, self._loading = allowed, wanted, loading
-        self._is_outdated = is_outdated
+        self._is_outdated, self._slow_share = is_outdated, slow_share
         self._chains = Chains()
         self._runs = rack.chains
         self._latencies: dict[tuple[object, ...], Latency] = {}
@@ -82,12 +84,10 @@ class ChainBuilder:
             else:
                 built[stem] = ChainRun(stem, tuple(self._insert(name, insert) for insert in after))
         runs = [built.get(stem, run) for stem, run in enumerate(self._runs)]
-        if built:
-            latency = max(run.latency_samples for run in runs)
-            self._wanted(latency)
-            if waits and not self._wait_for_room(latency):
-                self._wanted(self.latency_samples)
-                return False
+        latency = max(run.latency_samples for run in runs)
+        self._wanted(latency)
+        if built and waits and not self._wait_for_room(latency):
+            return False
         self._chains, self._runs = chains, runs
         self._rack.orders.append(self._order(revision, moves, built, hears=waits))
         return True
@@ -120,7 +120,16 @@ class ChainBuilder:
                 processor = None
                 self._rack.tell("insert-bypassed", stem, insert.name, str(error))
             self._loading("", "")
-        return InsertRun(insert, effect, processor, latency, rate_hz=rate_hz, hop=hop, twin=twin)
+        return InsertRun(
+            insert,
+            effect,
+            processor,
+            latency,
+            rate_hz=rate_hz,
+            hop=hop,
+            twin=twin,
+            slow_share=self._slow_share,
+        )
 
     def _processor(self, insert: Insert) -> Processor:
         return Processor(
@@ -141,7 +150,7 @@ class ChainBuilder:
             processor.process(silence)
             times_s.append(time.perf_counter() - started)
         processor.reset()
-        limit_s = SLOW_SHARE * self._rack.hop / self._rack.rate_hz
+        limit_s = self._slow_share * self._rack.hop / self._rack.rate_hz
         if min(times_s) > limit_s:
             key, took_ms = processor.effect.key, 1e3 * min(times_s)
             raise EffectError(f"{key} takes {took_ms:.1f} ms for a hop, {1e3 * limit_s:.1f} ms may be")
@@ -172,24 +181,32 @@ class ChainBuilder:
     def _order(
         self, revision: int, moves: list[Callable[[], None]], built: Mapping[int, ChainRun], *, hears: bool
     ) -> Order:
-        """Return the order for chains that have heard the stems up to now, but for a few hops."""
+        """Return the order for chains that have heard the stems up to now, but for a few hops.
+
+        What is too slow to catch up with the sound begins where the sound is, with a gap behind it.
+        """
         rack = self._rack
         start = rack.position
         n = round(HISTORY_S * rack.rate_hz) // rack.hop * rack.hop
         begin = heard = max(0, start - n) if hears and built else start
-        n_rise = RISE_HOPS * rack.hop
-        slope = rise(n_rise)
+        slope = rise(RISE_HOPS * rack.hop)
         pieces: dict[int, list[np.ndarray]] = {stem: [EMPTY] for stem in built}
         while hears and built and heard <= rack.position - CATCH_UP_HOPS * rack.hop:
+            if heard >= start + n:
+                heard, pieces = rack.position, {stem: [EMPTY] for stem in built}
+                break
             for stem, chain in built.items():
                 x = rack.history(stem, heard, heard + rack.hop)
-                if heard < begin + n_rise:  # a sudden beginning would come back from a delay
+                if begin > 0 and heard < begin + len(slope):  # a sudden start would come back from a delay
                     x = x * slope[heard - begin : heard - begin + rack.hop]
-                pieces[stem].append(chain.process(x, rack.tell, _nowhere))
+                pieces[stem].append(chain.process(x, rack.tell, partial(self._enter, chain)))
             heard += rack.hop
         tails = {stem: np.concatenate(parts, axis=1) for stem, parts in pieces.items()}
         return Order(revision=revision, moves=moves, chains=built, heard_until=heard, tails=tails)
 
-
-def _nowhere(stem: int, place: int) -> None:
-    """Leave the word alone that says where the hop loop is."""
+    def _enter(self, chain: ChainRun, stem: int, place: int) -> None:
+        """Say that an insert runs which is not in force yet."""
+        if place < 0:
+            self._loading("", "")
+        else:
+            self._loading(STEMS[stem], chain.inserts[place].insert.name)

@@ -63,6 +63,8 @@ class ChainDesk:
         self.planned_samples = 0
         """Latency of effects that the delay has room for."""
         self._revision = 1
+        self._by_revision = {1: chains}
+        """Those that may still be told to be in force."""
         self._sent = 1
         self._told = 1
         self._lock = threading.RLock()
@@ -86,6 +88,7 @@ class ChainDesk:
             if chains != self.target:
                 self.target = chains
                 self._revision += 1
+                self._by_revision[self._revision] = chains
                 self._wake.set()
 
     def settings_now(self) -> EffectSettings:
@@ -101,7 +104,7 @@ class ChainDesk:
             for name in names:
                 stem, _, insert_name = name.partition("/")
                 insert = self.target.insert(stem, insert_name)
-                if insert is None:
+                if insert is None or insert.bypass:
                     continue
                 self.set_target(self.target.with_insert(stem, replace(insert, bypass=True)))
                 self._note("insert-bypassed", {"stem": stem, "insert": insert_name, "why": why})
@@ -130,8 +133,8 @@ class ChainDesk:
         if revision != self._told:
             self._told = revision
             with self._lock:
-                if revision == self._revision:
-                    self._accepted = self.target
+                self._accepted = self._by_revision.get(revision, self._accepted)
+                self._by_revision = {r: c for r, c in self._by_revision.items() if r >= revision}
 
     def _hear(self, said: Happened | Costs) -> None:
         if isinstance(said, Costs):
@@ -194,6 +197,10 @@ class ChainDesk:
             return plan
         self._allow()
         needed, planned = self._needed(hop), self.planned_samples
+        if needed < planned:  # first take the room away, then see whether it was claimed meanwhile
+            store(self._block.words, EFFECTS_ALLOWED, needed)
+            if self._needed(hop) != needed:
+                return plan
         if needed == planned:
             return plan
         changed = replace(plan, delay_samples=plan.delay_samples + needed - planned)
@@ -210,11 +217,18 @@ class ChainDesk:
         return changed
 
     def refuse(self, why: str) -> None:
-        """Go back to the chains that were heard last."""
-        if self.target == self._accepted:
-            return
-        self._note("chain-refused", {"why": why})
-        self.set_target(self._accepted)
+        """Go back to the chains that were heard last; what was bypassed meanwhile stays so."""
+        with self._lock:
+            if self.target == self._accepted:
+                return
+            chains = self._accepted
+            for stem, chain in self.target:
+                for insert in chain:
+                    before = chains.insert(stem, insert.name)
+                    if insert.bypass and before:
+                        chains = chains.with_insert(stem, replace(before, bypass=True))
+            self._note("chain-refused", {"why": why})
+            self.set_target(chains)
 
 
 def in_hops(samples: int, hop: int) -> int:

@@ -79,7 +79,7 @@ class Chains:
 
     def insert(self, stem: str, name: str) -> Insert | None:
         """Return the insert of a name, if there is one."""
-        return next((i for i in self[stem] if i.name == name), None)
+        return next((i for i in self[stem] if i.name == name), None) if stem in STEMS else None
 
     def as_dict(self) -> dict[str, list[dict[str, Any]]]:
         """Return plain values of the stems that have a chain; `chains_of` gives the chains back."""

@@ -9,10 +9,10 @@ How a value is moved was measured: the largest moves there are, of a sine of 110
 largest second difference of the output against that of the steady ends. Cross-faded (raised cosine, one hop,
 five hops after the twin has the new value) it is at most 1.9 times as large for the cutoff of the peak filter
 and 1.3 times for all others; so `blend` is the rule here.
-ramp: what is written into a memory and heard again (the feedback of the delay), and what the effect smooths
-too (reverb, convolution): up to 2.8.  set: smoothed by the effect.  rebuild: where the latency or the
-structure changes, and the time of the delay.  `freeze_mode` keeps no bound: the cut of its input goes into
-the loop that it holds, and a new reverb would hold nothing.
+ramp: what the effect smooths too (reverb, convolution): up to 2.6.  set: smoothed by the effect.  rebuild:
+where the latency or the structure changes, and what moves a memory that is heard again (delays, feedback).
+`freeze_mode` keeps no bound: the cut of its input goes into the loop that it holds, and a new reverb would
+hold nothing.
 
 tests/rt/test_effect_builtin.py holds the table against pedalboard, at 44.1 and at 48 kHz.
 """
@@ -233,7 +233,9 @@ _MODULATION: tuple[Effect, ...] = (
         parameters=(
             _number("rate_hz", (0.05, 20.0), 1.0, "Hz", "How fast it sways.", is_log=True),
             _number("depth", (0.0, 1.0), 0.25, "", "How far it sways."),
-            _number("centre_delay_ms", (1.0, 50.0), 7.0, "ms", "The delay it sways around."),
+            _number(
+                "centre_delay_ms", (1.0, 50.0), 7.0, "ms", "The delay it sways around.", change="rebuild"
+            ),
             _number("feedback", (-0.95, 0.95), 0.0, "", "How much of its output comes back in."),
             _mix(0.5),
         ),
@@ -273,7 +275,9 @@ _ROOM: tuple[Effect, ...] = (
         has_neutral=True,
         parameters=(
             _number("delay_seconds", (0.01, 2.0), 0.375, "s", "Time between echoes.", change="rebuild"),
-            _number("feedback", (0.0, 0.95), 0.35, "", "How much of each echo comes again.", change="ramp"),
+            _number(
+                "feedback", (0.0, 0.95), 0.35, "", "How much of each echo comes again.", change="rebuild"
+            ),
             _mix(0.3),
         ),
     ),

@@ -37,7 +37,7 @@ class Latency:
     """How late an effect gives back what it got, in samples.
 
     held: most samples that it has taken and not given back.  shift: index in what it gives of the first
-    sample that it got, below 0 if it leaves some out.
+    sample that it got.
     """
 
     held: int = 0
@@ -46,7 +46,7 @@ class Latency:
     @property
     def samples(self) -> int:
         """The delay with which all can be given back in blocks as they came."""
-        return max(0, self.held + self.shift)
+        return self.held + self.shift
 
 
 class Processor:
@@ -67,11 +67,15 @@ class Processor:
     ) -> None:
         self.effect = effect
         self._rate_hz, self._block = float(rate_hz), block_samples
-        self._plugin = _load(effect, state) if effect.plugin else _make(effect, values, impulse)
-        self._raw: dict[str, Any] = _raw_parameters(self._plugin, effect) if effect.plugin else {}
-        for name, value in values.items():
-            if name != IMPULSE:
-                self.set(name, self.inner(effect[name], value))
+        try:
+            self._plugin = _load(effect, state) if effect.plugin else _make(effect, values, impulse)
+            self._raw: dict[str, Any] = _raw_parameters(self._plugin, effect) if effect.plugin else {}
+            for name, value in values.items():
+                if name != IMPULSE:
+                    self.set(name, self.inner(effect[name], value))
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise EffectError(f"{effect.key}: {said}") from error
 
     def process(self, x: np.ndarray) -> np.ndarray:
         """Return (2, m) for (2, sample): m may be less, while it holds samples back."""

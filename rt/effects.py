@@ -101,13 +101,12 @@ class _Line:
         self.skip -= n
         self.ready = np.concatenate([self.ready, y[:, n:]], axis=1)
 
-    def exchange(self, chain: ChainRun, old: np.ndarray, tail: np.ndarray, position: int) -> None:
-        """Go on with another chain, which has given `tail`; old: what the one before gives next."""
-        missing = position - chain.latency_samples - self.end
+    def exchange(self, old: np.ndarray, tail: np.ndarray, position: int) -> None:
+        """Go on with a new chain, which has given `tail`; old: what the one before gives next."""
+        missing = position - self.chain.latency_samples - self.end
         short = max(0, missing - tail.shape[1])
         known = tail[:, max(0, tail.shape[1] - missing) :] if missing > 0 else EMPTY
-        self.chain, self.late = chain, max(0, -missing)
-        self.old = old
+        self.old, self.late = old, max(0, -missing)
         self.new = np.concatenate([np.zeros((2, short), np.float32), known], axis=1)
 
     def restart(self, position: int) -> None:
@@ -180,20 +179,25 @@ class Rack:
         """Bring an order into force; `stems` is the hop that comes next."""
         for move in order.moves:
             move()
+        olds = {}
         for stem, chain in order.chains.items():
-            self._exchange(order, stem, chain, stems[stem])
+            line = self._lines[stem]
+            # Where the exchange before is not over, its last hop leads on: the chain between was never heard.
+            is_over = line.old is None
+            olds[stem] = line.chain.process(stems[stem], self.tell, self.enter) if is_over else line.old
+            self.discarded.append(line.chain)
+            line.chain = chain
         self.revision = order.revision
-        self.on_order()
+        self.on_order()  # before the new chains run: whoever is told knows them by name
+        for stem, old in olds.items():
+            self._exchange(order, stem, old)
 
-    def _exchange(self, order: Order, stem: int, chain: ChainRun, x: np.ndarray) -> None:
-        line, tail = self._lines[stem], order.tails[stem]
+    def _exchange(self, order: Order, stem: int, old: np.ndarray) -> None:
+        line, chain, tail = self._lines[stem], order.chains[stem], order.tails[stem]
         for start in range(order.heard_until, self.position, self.hop):
             piece = self.history(stem, start, start + self.hop)
             tail = np.concatenate([tail, chain.process(piece, self.tell, self.enter)], axis=1)
-        # Where the exchange before is not over, its last hop leads on; the chain between was never heard.
-        old = line.chain.process(x, self.tell, self.enter) if line.old is None else line.old
-        self.discarded.append(line.chain)
-        line.exchange(chain, old, tail, self.position)
+        line.exchange(old, tail, self.position)
 
 
 EMPTY = np.empty((2, 0), np.float32)

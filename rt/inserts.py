@@ -39,7 +39,7 @@ MAX_RESETS = 3
 """After so many resets in RESET_SPAN_S an insert is given up."""
 RESET_SPAN_S = 10.0
 SLOW_SHARE = 0.5
-"""Share of a hop's time that one insert may take on the average over SLOW_S."""
+"""Share of a hop's time that one insert may take live, on the average over SLOW_S."""
 SLOW_S = 2.0
 
 Tell = Callable[[str, str], None]
@@ -70,6 +70,7 @@ class InsertRun:
 
     processor: None for one that is bypassed from the beginning: it then is a wire without latency.  twin: a
     second one that hears the same; parameters that are blended move in it first, then it is faded to.
+    slow_share: share of a hop's time that it may take on the average.
     Thread: one (the hop loop's), but for `move_to`.
     """
 
@@ -83,8 +84,9 @@ class InsertRun:
         rate_hz: int,
         hop: int,
         twin: Processor | None = None,
+        slow_share: float = SLOW_SHARE,
     ) -> None:
-        self.insert, self.effect = insert, effect
+        self.insert, self.effect, self._slow_share = insert, effect, slow_share
         self._processor, self._twin = processor, twin
         self._latency = latency if processor else Latency()
         self.latency_samples = self._latency.samples
@@ -265,7 +267,7 @@ class InsertRun:
         took_us = watch.took_s * 1e6
         self.worst_us = max(self.worst_us, took_us)
         self.mean_us += (took_us - self.mean_us) * min(1.0, self._hop_s / SLOW_S)
-        limit_us = SLOW_SHARE * self._hop_s * 1e6
+        limit_us = self._slow_share * self._hop_s * 1e6
         if self.mean_us > limit_us and not self.is_given_up:
             self.give_up()
             said = f"took {self.mean_us / 1e3:.1f} ms a hop on the average, {limit_us / 1e3:.1f} may be"

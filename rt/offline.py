@@ -1,4 +1,4 @@
-"""Rendering of one file: source -> pipeline -> one sink per stem."""
+"""Rendering of one file: source -> pipeline -> effects and faders of a preset -> one sink per stem."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from .disk import check_free_space, output_error
 from .errors import ConfigError, OutputError
 from .files import AudioSink, AudioSource, SinkFormat
 from .pipeline import Pipeline, Separator
+from .preset_sound import OnInsert, PresetSound, StemSound
 from .quantise import full_scale_gain, quantise_stems
 from .units import db_from_gain
 
 ClipMode = Literal["attenuate", "none", "clamp", "rescale"]
+MIX = "mix"
+"""Name of the file with the sum of all stems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,15 @@ class RenderSettings:
     none: nothing; float32 keeps the values, integers saturate and the report counts them.
     clamp: limited to full scale, also in float32.  rescale: each stem by its own gain, which breaks the sum.
     two_stems: a stem's name gives that stem and `no_NAME`, the sum of the others.
+    with_mix: their sum as well.  sound: a preset that all stems go through before; None changes no bit.
     """
 
     sink_format: SinkFormat = SinkFormat()  # noqa: RUF009  frozen
     clip_mode: ClipMode = "attenuate"
     two_stems: str | None = None
     live: bool = False
+    with_mix: bool = False
+    sound: PresetSound | None = None
 
     def __post_init__(self) -> None:
         if self.two_stems is not None and self.two_stems not in STEMS:
@@ -49,7 +55,8 @@ class RenderSettings:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the files' stems, in the order in which they are written."""
-        return STEMS if self.two_stems is None else (self.two_stems, f"no_{self.two_stems}")
+        stems = STEMS if self.two_stems is None else (self.two_stems, f"no_{self.two_stems}")
+        return (*stems, MIX) if self.with_mix else stems
 
     @property
     def needs_peaks_first(self) -> bool:
@@ -90,12 +97,13 @@ def render_file(
     separator: Separator,
     settings: RenderSettings,
     on_progress: Callable[[float], None] = lambda audio_s: None,
+    on_insert: OnInsert = lambda number: None,
 ) -> FileReport:
     """Return the report of one file rendered to `targets` (one path for each of `settings.names`).
 
     All targets appear together once all are complete; if anything fails none does, and older files of these
     names stay as they are. `on_progress` gets seconds of audio done since its last call.
-    Raises: InputError, OutputError, and what the separator raises.
+    Raises: InputError, OutputError, EffectError, and what the separator raises.
     """
     started = time.perf_counter()
     targets = {name: targets[name] for name in settings.names}
@@ -107,11 +115,18 @@ def render_file(
         pipeline = Pipeline(
             separator, rate_hz=source.rate_hz, n_channels=source.n_channels, live=settings.live
         )
+        sound = StemSound(
+            settings.sound or PresetSound(),
+            rate_hz=source.rate_hz,
+            n_channels=source.n_channels,
+            on_insert=on_insert,
+        )
         writer = _StemWriter(targets, source, settings, stack)
         for block in source.blocks():
-            writer.write(_named_stems(pipeline.push(block), settings))
+            writer.write(_named_stems(sound.push(pipeline.push(block)), settings))
             on_progress(block.shape[1] / source.rate_hz)
-        writer.write(_named_stems(pipeline.finish(), settings))
+        writer.write(_named_stems(sound.push(pipeline.finish()), settings))
+        writer.write(_named_stems(sound.finish(), settings))
         gains = writer.complete()
         return FileReport(
             source=path,
@@ -123,7 +138,7 @@ def render_file(
             peaks_db=_in_db(settings, np.maximum(writer.highest, -writer.lowest)),
             gains_db=_in_db(settings, gains),
             n_saturated=writer.n_saturated,
-            warnings=tuple(source.warnings),
+            warnings=(*source.warnings, *sound.resets),
         )
 
 
@@ -132,12 +147,18 @@ def _in_db(settings: RenderSettings, linear: np.ndarray) -> dict[str, float]:
 
 
 def _named_stems(stems: np.ndarray, settings: RenderSettings) -> np.ndarray:
-    """Return what is written: the four stems, or one of them and the sum of the others."""
-    if settings.two_stems is None:
-        return stems
-    index = STEMS.index(settings.two_stems)
-    rest = np.delete(stems, index, axis=0).sum(axis=0, dtype=np.float64).astype(np.float32)
-    return np.stack([stems[index], rest])
+    """Return what is written: the four stems, or one of them and the sum of the others; and their sum."""
+    named = [stems]
+    if settings.two_stems is not None:
+        index = STEMS.index(settings.two_stems)
+        named = [stems[index : index + 1], _sum(np.delete(stems, index, axis=0))]
+    if settings.with_mix:
+        named.append(_sum(stems))
+    return np.concatenate(named) if len(named) > 1 else stems
+
+
+def _sum(stems: np.ndarray) -> np.ndarray:
+    return stems.sum(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
 
 
 def _check_space(source: AudioSource, targets: Mapping[str, Path], settings: RenderSettings) -> None:
@@ -215,8 +236,11 @@ class _StemWriter:
             parts = [quantise_stems(stems[i : i + 1], gain, bits) for i, gain in enumerate(gains)]
             out = np.concatenate([part for part, _ in parts])
         else:
-            out, n_saturated = quantise_stems(stems, float(gains[0]), bits)
-            self.n_saturated += n_saturated
+            n_stems = len(self._sinks) - self._settings.with_mix  # which sum to something; the mix is the sum
+            rows = np.split(stems, [n_stems]) if self._settings.with_mix else [stems]
+            parts = [quantise_stems(row, float(gains[0]), bits) for row in rows]
+            out = np.concatenate([part for part, _ in parts])
+            self.n_saturated += sum(n for _, n in parts)
         for sink, samples in zip(self._sinks, out, strict=True):
             sink.write(samples)
 

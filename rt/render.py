@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -23,12 +25,17 @@ from .files import AudioSource
 from .interrupt import interruptible
 from .offline import FileReport, RenderSettings, render_file
 from .pipeline import Separator
+from .preset_sound import OnInsert
+from .render_voice import EXIT_PARTIAL, Voice
 from .screen import Job, job_progress
-
-EXIT_OK, EXIT_PARTIAL, EXIT_USAGE, EXIT_NO_INPUT = 0, 1, 2, 3
 
 POLL_S = 0.1
 """How often the bar asks the processes how far they are."""
+HANG_LIMIT_S = 60.0
+"""An effect that is loaded or runs for so long without a sign of life has hung; a sample player loads for
+seconds."""
+END_LIMIT_S = 10.0
+"""A process that was told to end has so long to clean up."""
 
 FILE_FAILURES = (HostError, ModelError, OSError, MemoryError)
 """What ends one file; anything else is a mistake of ours and ends the job with its traceback."""
@@ -41,8 +48,8 @@ Load = Callable[[], Separator]
 class RenderOptions:
     """What `stemrack render` was asked for.
 
-    Files go to out/NAME/TEMPLATE; the template knows {track} (the input's name without its suffix),
-    {trackext} (the suffix without its dot), {stem} and {ext}.
+    Files go to out/NAME/TEMPLATE, with a preset to out/NAME-PRESET/TEMPLATE; the template knows {track} (the
+    input's name without its suffix), {trackext} (the suffix without its dot), {stem} and {ext}.
     """
 
     inputs: tuple[Path, ...]
@@ -75,7 +82,8 @@ def plan(options: RenderOptions) -> list[Task]:
     tasks: list[Task] = []
     taken: dict[Path, Path] = {}
     base, _, selection = options.name.partition(":")
-    folder = options.out / "-".join(filter(None, [Path(base).name.removesuffix(".toml"), selection]))
+    preset = options.settings.sound.name if options.settings.sound else ""
+    folder = options.out / "-".join(filter(None, [Path(base).name.removesuffix(".toml"), selection, preset]))
     for source in dict.fromkeys(options.inputs):
         targets = {stem: folder / _filled(options, source, stem) for stem in options.settings.names}
         for target in targets.values():
@@ -108,13 +116,14 @@ def render(options: RenderOptions, load: Load) -> int:
     object each), failures to stderr as well.
     Raises: ConfigError for options that cannot work; what `load` raises.
     """
-    voice = _Voice(options.as_json)
+    voice = Voice(options.as_json)
     started = time.perf_counter()
     tasks = _readable(plan(options), voice)
     if tasks:
         total = sum(task.seconds or 0.0 for task in tasks)
         with job_progress("rendering", total) as bar:
-            if options.jobs > 1 and len(tasks) > 1:
+            sound = options.settings.sound
+            if (options.jobs > 1 and len(tasks) > 1) or (sound and sound.has_plugins):
                 _render_in_processes(tasks, options, load, voice, bar)
             else:
                 _render_here(tasks, options, load, voice, bar)
@@ -145,7 +154,7 @@ def replay_mix(options: RenderOptions, load: Load, log_path: Path) -> None:
     print(json.dumps(facts) if options.as_json else f"{target}: {report.n_moves} fader moves replayed")
 
 
-def _readable(tasks: Sequence[Task], voice: _Voice) -> list[Task]:
+def _readable(tasks: Sequence[Task], voice: Voice) -> list[Task]:
     """Return the tasks whose input opens, with its length; the others are reported at once."""
     good = []
     for task in tasks:
@@ -157,7 +166,7 @@ def _readable(tasks: Sequence[Task], voice: _Voice) -> list[Task]:
     return good
 
 
-def _render_here(tasks: Sequence[Task], options: RenderOptions, load: Load, voice: _Voice, bar: Job) -> None:
+def _render_here(tasks: Sequence[Task], options: RenderOptions, load: Load, voice: Voice, bar: Job) -> None:
     separator = load()
     for task in tasks:
         bar.describe(task.source.name)
@@ -165,7 +174,11 @@ def _render_here(tasks: Sequence[Task], options: RenderOptions, load: Load, voic
 
 
 def _render_task(
-    task: Task, settings: RenderSettings, separator: Separator, advance: Callable[[float], None]
+    task: Task,
+    settings: RenderSettings,
+    separator: Separator,
+    advance: Callable[[float], None],
+    on_insert: OnInsert = lambda number: None,
 ) -> FileReport | Exception:
     """Return the report, or what ended this file but need not end others."""
     with interruptible() as check:
@@ -175,7 +188,7 @@ def _render_task(
             advance(audio_s)
 
         try:
-            return render_file(task.source, task.targets, separator, settings, on_progress)
+            return render_file(task.source, task.targets, separator, settings, on_progress, on_insert)
         except FILE_FAILURES as error:
             return error
 
@@ -184,13 +197,17 @@ def _render_task(
 
 _separator: Separator | None = None
 _done_s: Any = None
-"""Of a process that renders: its separator, and the table it shares with its parent: seconds done of each
-task (-1: not begun), then one more word that is 1 once the job is to stop."""
+_inserts: Any = None
+"""Of a process that renders: its separator, and the tables it shares with its parent: seconds done of each
+task (-1: not begun), then one more word that is 1 once the job is to stop; and of each task the insert that
+it is in, and how many it has been in."""
 
 
-def _begin_process(done_s: Any) -> None:
-    global _done_s
-    _done_s = done_s
+def _begin_process(done_s: Any, inserts: Any, has_plugins: bool) -> None:
+    global _done_s, _inserts
+    _done_s, _inserts = done_s, inserts
+    if has_plugins:  # their libraries may hang or crash while they are unloaded: all is done by then
+        atexit.register(os._exit, 0)
     # Ctrl-C reaches parent and children alike: the parent ends them, and they leave through the context
     # managers, so that nothing half-written stays
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -204,6 +221,7 @@ def _render_in_process(
     global _separator
     _check_stop()
     _done_s[index] = 0.0
+    _inserts[2 * index] = 0
     if _separator is None:
         _separator = load()
 
@@ -211,7 +229,11 @@ def _render_in_process(
         _check_stop()
         _done_s[index] += audio_s
 
-    return _render_task(task, settings, _separator, advance)
+    def on_insert(number: int) -> None:
+        _inserts[2 * index] = number
+        _inserts[2 * index + 1] += 1
+
+    return _render_task(task, settings, _separator, advance, on_insert)
 
 
 def _check_stop() -> None:
@@ -221,24 +243,22 @@ def _check_stop() -> None:
 
 
 def _render_in_processes(
-    tasks: Sequence[Task], options: RenderOptions, load: Load, voice: _Voice, bar: Job
+    tasks: Sequence[Task], options: RenderOptions, load: Load, voice: Voice, bar: Job
 ) -> None:
     """Render with several processes; a file whose process died gets one more try, alone."""
-    spawning = multiprocessing.get_context("spawn")
-    done_s = spawning.RawArray("d", [-1.0] * len(tasks) + [0.0])
+    pool = _Pool(options.settings, load, len(tasks), voice, bar)
     left = dict(enumerate(tasks))
     alone: list[int] = []
     with _shared_folders(tasks):
         while left:
-            died = _pool_round(left, options.jobs, options.settings, load, done_s, voice, bar)
+            died = pool.round(left, options.jobs)
             alone += [index for index in died if left.pop(index, None)]
         for index in alone:
-            remaining = {index: tasks[index]}
-            if _pool_round(remaining, 1, options.settings, load, done_s, voice, bar):
+            if pool.round({index: tasks[index]}, 1):
                 for target in tasks[index].targets.values():
                     remove_part(target)
-                reason = "its process was killed, twice: most likely memory ran out, try -j 1"
-                voice.failed(tasks[index].source, HostError(f"{tasks[index].source}: {reason}"))
+                source = tasks[index].source
+                voice.failed(source, HostError(f"{source}: {pool.reason(index)}"))
 
 
 @contextmanager
@@ -255,147 +275,94 @@ def _shared_folders(tasks: Sequence[Task]) -> Iterator[None]:
             remove_folders([folder])
 
 
-def _pool_round(
-    left: dict[int, Task],
-    jobs: int,
-    settings: RenderSettings,
-    load: Load,
-    done_s: Any,
-    voice: _Voice,
-    bar: Job,
-) -> list[int]:
-    """Run a pool until all of `left` are done (and taken out) or a process dies; return who had begun."""
-    spawning = multiprocessing.get_context("spawn")
-    for index in left:
-        done_s[index] = -1.0
-    done_s[-1] = 0.0
-    pool = ProcessPoolExecutor(min(jobs, len(left)), spawning, _begin_process, (done_s,))
-    futures: dict[Future[FileReport | Exception], int] = {}
-    try:
-        for index, task in left.items():
-            futures[pool.submit(_render_in_process, index, task, settings, load)] = index
-        for future in _as_done(futures, done_s, bar):
-            index = futures.pop(future)
-            result = future.result()
-            voice.tell(left.pop(index).source, result)
-    except BrokenProcessPool:
-        return [index for index in left if done_s[index] >= 0.0] or list(left)[:1]
-    finally:
-        if futures:  # interrupted or broken
-            done_s[-1] = 1.0
-            for process in multiprocessing.active_children():
-                process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
-    return []
+class _Pool:
+    """Processes that render, and what they share with this one."""
+
+    def __init__(self, settings: RenderSettings, load: Load, n_tasks: int, voice: Voice, bar: Job) -> None:
+        self._settings, self._load, self._voice, self._bar = settings, load, voice, bar
+        self._spawning = multiprocessing.get_context("spawn")
+        self._done_s: Any = self._spawning.RawArray("d", [-1.0] * n_tasks + [0.0])
+        self._inserts: Any = self._spawning.RawArray("q", 2 * n_tasks)
+        self._alive: dict[int, tuple[int, float]] = {}
+        """Of each task how many inserts it had been in when that changed last, and when."""
+        self._hung: set[int] = set()
+
+    def round(self, left: dict[int, Task], jobs: int) -> list[int]:
+        """Run until all of `left` are done (and taken out) or a process dies; return who had begun."""
+        done_s = self._done_s
+        for index in left:
+            done_s[index] = -1.0
+            self._inserts[2 * index] = 0
+        done_s[-1] = 0.0
+        sound = self._settings.sound
+        shared = done_s, self._inserts, bool(sound and sound.has_plugins)
+        pool = ProcessPoolExecutor(min(jobs, len(left)), self._spawning, _begin_process, shared)
+        futures: dict[Future[FileReport | Exception], int] = {}
+        try:
+            for index, task in left.items():
+                future = pool.submit(_render_in_process, index, task, self._settings, self._load)
+                futures[future] = index
+            for future in _as_done(futures, done_s, self._bar, self._end_hung):
+                index = futures.pop(future)
+                result = future.result()
+                self._voice.tell(left.pop(index).source, result)
+        except BrokenProcessPool:
+            return [index for index in left if done_s[index] >= 0.0] or list(left)[:1]
+        finally:
+            if futures:  # interrupted or broken
+                done_s[-1] = 1.0
+                _end_children()
+                for target in (t for index in left for t in left[index].targets.values()):
+                    remove_part(target)
+            pool.shutdown(wait=True, cancel_futures=True)
+        return []
+
+    def _end_hung(self) -> None:
+        """Kill the processes if one of them does not come back from an insert."""
+        now = time.monotonic()
+        for index in range(len(self._done_s) - 1):
+            number, count = self._inserts[2 * index : 2 * index + 2]
+            if not number or self._alive.get(index, (-1, 0.0))[0] != count:
+                self._alive[index] = count, now
+            elif now - self._alive[index][1] > HANG_LIMIT_S:
+                self._hung.add(index)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                self._alive[index] = count, now
+
+    def reason(self, index: int) -> str:
+        """Return why the process of a task died: the insert that it was in, if it was in one."""
+        sound = self._settings.sound
+        if not sound or not (found := sound.insert_at(self._inserts[2 * index])):
+            return "its process was killed, twice: most likely memory ran out, try -j 1"
+        stem, insert = found
+        what = "plugin" if sound.table[insert.effect].plugin else "effect"
+        did = f"did not come back for {HANG_LIMIT_S:g} s" if index in self._hung else "crashed"
+        said = f"{what} '{insert.effect}' ({stem}/{insert.name}) {did}, twice"
+        return f"{said}: bypass it in preset '{sound.name}', or take it out"
 
 
-def _as_done(futures: dict[Future[Any], int], done_s: Any, bar: Job) -> Iterator[Future[Any]]:
-    """Yield each future when it is done, moving the bar meanwhile."""
+def _end_children() -> None:
+    """End the processes of a pool; one that hangs in a plugin hears no signal and is killed."""
+    children = multiprocessing.active_children()
+    for process in children:
+        process.terminate()
+    for process in children:
+        process.join(END_LIMIT_S)
+        if process.is_alive():
+            process.kill()
+
+
+def _as_done(
+    futures: dict[Future[Any], int], done_s: Any, bar: Job, check: Callable[[], None]
+) -> Iterator[Future[Any]]:
+    """Yield each future when it is done, moving the bar and checking meanwhile."""
     shown = 0.0
     pending = set(futures)
     while pending:
         done, pending = wait(pending, POLL_S, FIRST_COMPLETED)
+        check()
         total = math.fsum(max(0.0, value) for value in done_s[:-1])
         bar.advance(max(0.0, total - shown))
         shown = total
         yield from done
-
-
-# ------------------------------------------------------------------------------------------- what is said
-
-
-class _Voice:
-    """Says what became of each file, as text or as JSON lines, and knows the exit code."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        # the bar catches sys.stdout and moves it to stderr, which a pipe behind stdout must not notice
-        self._stdout = sys.stdout
-        self._n_rendered = 0
-        self._failures: list[BaseException] = []
-
-    def tell(self, source: Path, result: FileReport | Exception) -> None:
-        """Say what became of one file."""
-        if isinstance(result, FileReport):
-            self.rendered(result)
-        else:
-            self.failed(source, result)
-
-    def rendered(self, report: FileReport) -> None:
-        """Say what one file gave."""
-        self._n_rendered += 1
-        self._say(json.dumps(_as_event(report)) if self._as_json else _as_line(report))
-
-    def failed(self, source: Path, error: BaseException) -> None:
-        """Say why one file gave nothing."""
-        self._failures.append(error)
-        text = str(error) or type(error).__name__
-        if str(source) not in text:
-            text = f"{source}: {text}"
-        print(f"stemrack: {text}", file=sys.stderr, flush=True)
-        if self._as_json:
-            event = {"event": "failed", "source": str(source), "kind": type(error).__name__, "error": text}
-            self._say(json.dumps(event))
-
-    def close(self, taken_s: float) -> int:
-        """Say how the job went and return its exit code."""
-        n_failed = len(self._failures)
-        code = EXIT_OK
-        if n_failed:
-            unread = not self._n_rendered and all(isinstance(e, InputError) for e in self._failures)
-            code = EXIT_NO_INPUT if unread else EXIT_PARTIAL
-        if self._as_json:
-            event = {"event": "job", "rendered": self._n_rendered, "failed": n_failed}
-            self._say(json.dumps({**event, "taken_s": round(taken_s, 3), "exit_code": code}))
-        elif n_failed + self._n_rendered > 1:
-            self._say(f"{self._n_rendered} rendered, {n_failed} failed, {taken_s:.1f} s")
-        return code
-
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stdout if self._stdout.isatty() else self._stdout, flush=True)
-
-
-def _as_line(report: FileReport) -> str:
-    peaks = ", ".join(f"{name} {level:.1f}" for name, level in report.peaks_db.items())
-    parts = [
-        f"{report.source}: {report.audio_s:.1f} s in {report.taken_s:.1f} s",
-        f"({report.times_real_time:.1f} x real time), peaks {peaks} dBFS",
-    ]
-    turned_down = {name: gain for name, gain in report.gains_db.items() if gain < 0.0}
-    if len(set(turned_down.values())) == 1 and len(turned_down) == len(report.gains_db):
-        parts.append(f"; all stems turned down by {-min(turned_down.values()):.2f} dB to fit full scale")
-    elif turned_down:
-        listed = ", ".join(f"{name} {-gain:.2f}" for name, gain in turned_down.items())
-        parts.append(f"; turned down by dB: {listed} (they no longer sum to the mixture)")
-    if report.n_saturated:
-        parts.append(f"; {report.n_saturated} samples saturated, use --clip-mode attenuate or --float32")
-    parts.append(f"-> {_folder(report)}")
-    return "\n".join([" ".join(parts).replace(" ;", ";"), *(f"  warning: {w}" for w in report.warnings)])
-
-
-def _folder(report: FileReport) -> Path:
-    parents = {target.parent for target in report.targets.values()}
-    return parents.pop() if len(parents) == 1 else next(iter(report.targets.values()))
-
-
-def _as_event(report: FileReport) -> dict[str, object]:
-    return {
-        "event": "rendered",
-        "source": str(report.source),
-        "stems": {name: str(target) for name, target in report.targets.items()},
-        "rate_hz": report.rate_hz,
-        "n_channels": report.n_channels,
-        "n_samples": report.n_samples,
-        "audio_s": round(report.audio_s, 3),
-        "taken_s": round(report.taken_s, 3),
-        "times_real_time": round(report.times_real_time, 2),
-        "peaks_db": {k: _finite(v) for k, v in report.peaks_db.items()},
-        "gains_db": {k: _finite(v) for k, v in report.gains_db.items()},
-        "n_saturated": report.n_saturated,
-        "warnings": list(report.warnings),
-    }
-
-
-def _finite(level_db: float) -> float | None:
-    """Return the level for JSON, which has no infinity: null is silence."""
-    return round(level_db, 3) if math.isfinite(level_db) else None

@@ -5,12 +5,29 @@ made a step that takes 0.3 s take 6.5 s.
 """
 
 import atexit
+import ctypes
 import os
 import shutil
 import tempfile
+
+import pytest
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 os.environ["STEMRACK_STATE"] = tempfile.mkdtemp(prefix="stemrack-state-")
 atexit.register(shutil.rmtree, os.environ["STEMRACK_STATE"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _denormals():
+    """Plugins leave the processor flushing denormal numbers to zero; hypothesis will not work so."""
+    try:
+        library = ctypes.CDLL("libm.so.6")
+    except OSError:  # not Linux
+        yield
+        return
+    kept = ctypes.create_string_buffer(256)
+    library.fegetenv(kept)
+    yield
+    library.fesetenv(kept)

@@ -92,6 +92,30 @@ def calling(address, token, **subscribe):
 
 
 @contextmanager
+def serving(engine, folder, listeners, pages=None, **changes):
+    """The node of an engine that runs, its address and tokens."""
+    tokens = new_tokens()
+    shown = {
+        "latency_ms": lambda: 37.7,
+        "ramp_ms": 10.0,
+        "profile": "live",
+        "name": "stemrack test",
+    } | changes
+    recording = RecordSettings(folder=folder / "takes", container="wav", subtype="float32")
+    node = EngineNode(
+        engine,
+        NodeSettings(tokens=tokens, recording=recording, scene_file=folder / "scenes.json", **shown),
+    )
+    listeners.append(node.note)
+    service = ControlService(node, ServerSettings(port=0, gate=Gate.around("127.0.0.1")), pages or {})
+    address = service.start()
+    try:
+        yield node, address, tokens
+    finally:
+        service.stop()
+
+
+@contextmanager
 def node_on(steady, folder, pages=None, **changes):
     """An engine, its node, and the port it listens on."""
     settings = EngineSettings(
@@ -104,25 +128,8 @@ def node_on(steady, folder, pages=None, **changes):
     listeners = []
     with Engine(settings, lambda event: [tell(event) for tell in listeners]) as engine:
         engine.start()
-        tokens = new_tokens()
-        shown = {
-            "latency_ms": lambda: 37.7,
-            "ramp_ms": 10.0,
-            "profile": "live",
-            "name": "stemrack test",
-        } | changes
-        recording = RecordSettings(folder=folder / "takes", container="wav", subtype="float32")
-        node = EngineNode(
-            engine,
-            NodeSettings(tokens=tokens, recording=recording, scene_file=folder / "scenes.json", **shown),
-        )
-        listeners.append(node.note)
-        service = ControlService(node, ServerSettings(port=0, gate=Gate.around("127.0.0.1")), pages or {})
-        address = service.start()
-        try:
+        with serving(engine, folder, listeners, pages, **changes) as (node, address, tokens):
             yield engine, node, address, tokens
-        finally:
-            service.stop()
 
 
 def heard_gain(engine, n=2_048):

@@ -21,7 +21,10 @@ from stemrack.latency.deadline import (
     draw_bench,
     stage_rows,
 )
+from stemrack.rt.chains import Chains, chain_of
+from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.errors import InputError
+from stemrack.rt.preset_sound import PresetSound
 from stemrack.rt.separate import load_separator
 
 RATE_HZ = 44_100
@@ -131,6 +134,27 @@ def test_stages():
     assert all(len(row) == len(STAGE_HEADS) for row in rows)
     assert control.stage_ms == {}
     assert separator.on_stage is None
+
+
+def test_the_chains_of_a_preset_are_in_the_hop():
+    chains = Chains(drums=chain_of(BUILT_IN, "gain reverb"), vocals=chain_of(BUILT_IN, "compressor"))
+    n = round(1.2 * SLICE_S * RATE_HZ / HOP)  # two slices: two warm-ups to be forgotten
+    report, separator = run([4.0], n, kind=Staged, sound=PresetSound(chains=chains, table=BUILT_IN))
+    measured, control = report.series
+    assert list(measured.stage_ms) == ["analysis", "network", "synthesis", "effects"]
+    assert {len(ms) for ms in measured.stage_ms.values()} == {n}
+    names = ["drums/gain", "drums/reverb", "vocals/compressor"]
+    assert {name: len(us) for name, us in measured.chains.times_us.items()} == dict.fromkeys(names, n)
+    np.testing.assert_allclose(measured.chains.times_us["drums/reverb"], 1e6 * TICK_S, rtol=1e-3)
+    assert separator.n_steps == n + 2 * WARM_UP_HOPS
+    shown = json.loads(json.dumps(report.as_dict()))["series"]
+    assert list(shown[0]["insert_us"]) == names
+    assert shown[0]["insert_us"]["drums/gain"]["n_hops"] == n
+    assert shown[0]["insert_us"]["drums/gain"]["share"] == pytest.approx(TICK_S * RATE_HZ / HOP, rel=1e-3)
+    assert shown[0]["insert_hop_us"] == pytest.approx(1e3 * HOP_MS)
+    assert shown[0]["bypassed"] == {}
+    assert control.chains is None
+    assert "insert_us" not in shown[1]
 
 
 def test_paced_hops_wait_until_they_are_due():

@@ -88,9 +88,39 @@ def test_render_writes_what_the_flags_say(engine, song, tmp_path, capsys):
     assert soundfile.info(out_folder / "live" / "song" / "drums.mp3").frames == 5_000
 
 
+def test_render_with_a_preset(engine, song, tmp_path, capsys):
+    out_folder = tmp_path / "out"
+    arguments = [song, "-o", out_folder, "--float32", "--mix"]
+    assert run_app(capsys, "render", *arguments, "--preset", "karaoke")[0] == 0
+    assert run_app(capsys, "render", *arguments)[0] == 0
+
+    def levels(folder):
+        return {p.stem: soundfile.read(p)[0].std() for p in (out_folder / folder / "song").iterdir()}
+
+    wet, dry = levels("live-karaoke"), levels("live")
+    assert set(wet) == {"drums", "bass", "other", "vocals", "mix"}
+    assert wet["vocals"] == pytest.approx(10 ** (-24 / 20) * dry["vocals"], rel=1e-4)
+    own = tmp_path / "own.toml"
+    own.write_text('format = "stemrack preset 1"\ntitle = "Own"\n[mixer.bass]\nmute = true\n')
+    (tmp_path / "stemrack.toml").write_text(f'[effects]\npresets = "{tmp_path / "presets"}"\n')
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "mine.toml").write_bytes(own.read_bytes())
+    assert run_app(capsys, "render", *arguments, "--preset", own)[0] == 0
+    config = ["--config", tmp_path / "stemrack.toml"]
+    assert run_app(capsys, "render", *arguments, "--preset", "mine", *config)[0] == 0
+    for folder in ("live-own", "live-mine"):
+        assert (levels(folder)["bass"], levels(folder)["drums"]) == (0.0, dry["drums"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (
+            ["--preset", "loud"],
+            "stemrack: there is no preset 'loud': there are acapella-room, bass-",
+        ),
+        (["--preset", "none.toml"], "stemrack: none.toml: cannot be read"),
+        (["--config", "none.toml"], "stemrack: --config says where presets and impulses are"),
         (["--flac", "--mp3"], "stemrack: choose one of --flac and --mp3"),
         (["--flac", "--float32"], "stemrack: flac holds integers only"),
         (["--two-stems", "guitar"], "stemrack: there is no stem 'guitar'"),
@@ -190,3 +220,10 @@ def test_control_log_needs_live_and_one_file(engine, song, capsys, arguments):
     code, _, err = run_app(capsys, "render", song, *arguments)
     assert code == 2
     assert "--control-log goes with --live and one file" in err
+
+
+@pytest.mark.parametrize("arguments", [["--mix"], ["--preset", "karaoke"]])
+def test_control_log_has_its_own_mix_and_chains(engine, song, capsys, arguments):
+    code, _, err = run_app(capsys, "render", song, "--live", "--control-log", "x", *arguments)
+    assert code == 2
+    assert "--control-log writes the mix that was heard: leave out --mix and --preset" in err

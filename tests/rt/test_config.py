@@ -130,7 +130,7 @@ def test_a_refusal_names_file_key_value_and_limit(text, said):
         ("[mixer.cowbell]\nmute = true", "[mixer] has no key 'cowbell': it knows bass, ceiling_db,"),
         (
             "[speakers]",
-            "there is no table 'speakers': it knows control, device, effects, engine, midi, mixer, outputs, recording",
+            "there is no table 'speakers': it knows control, device, effects, engine, midi, mixer, outputs,",
         ),
         ("rate_hz = 48000", "there is no table 'rate_hz'"),
     ],

@@ -8,9 +8,15 @@ import soundfile
 from fake_separator import FakeSeparator
 
 from stemrack.models.stems import STEMS
-from stemrack.rt.errors import ConfigError, InputError, OutputError
+from stemrack.rt.app_effects import effects_of
+from stemrack.rt.chains import Chains, insert_of
+from stemrack.rt.config import Config
+from stemrack.rt.effect_builtin import BUILT_IN
+from stemrack.rt.errors import ConfigError, EffectError, InputError, OutputError
 from stemrack.rt.files import SinkFormat
 from stemrack.rt.offline import RenderSettings, render_file
+from stemrack.rt.preset_sound import PresetSound, sound_of
+from stemrack.rt.presets import shipped_presets
 
 FLOAT32 = SinkFormat(subtype="float32")
 MINUS_110_DBFS = 10 ** (-110 / 20)
@@ -134,6 +140,96 @@ def test_live_and_fast_files_agree(tmp_path):
     _, fast = render_song(path, tmp_path / "fast", RenderSettings(sink_format=FLOAT32))
     _, live = render_song(path, tmp_path / "live", RenderSettings(sink_format=FLOAT32, live=True))
     assert np.abs(fast - live).max() < 1e-4
+
+
+def shipped(name):
+    effects = effects_of(Config())
+    return sound_of(shipped_presets(effects.table)[name], effects.table, effects.impulses)
+
+
+def chain(effect, **values):
+    return (insert_of(BUILT_IN, {"effect": effect, **BUILT_IN[effect].neutral, **values}),)
+
+
+def rendered_with(sound, path, folder, **more):
+    settings = RenderSettings(sink_format=FLOAT32, sound=sound, **more)
+    report, stems = render_song(path, folder, settings)
+    return report, dict(zip(settings.names, stems, strict=True))
+
+
+@pytest.mark.parametrize("sink_format", [SinkFormat(), FLOAT32])
+def test_a_preset_that_does_nothing_changes_no_bit(tmp_path, sink_format):
+    path = song(tmp_path / "a.wav", 48_000, 48_000)
+    for sound in (PresetSound(), PresetSound(chains=Chains(bass=chain("gain")))):
+        files = []
+        for folder, given in (("with", sound), ("without", None)):
+            report, _ = render_song(
+                path, tmp_path / folder, RenderSettings(sink_format=sink_format, sound=given)
+            )
+            files.append([target.read_bytes() for target in report.targets.values()])
+        assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(("rate", "n_channels"), [(44_100, 2), (48_000, 1), (22_050, 2)])
+def test_latent_effects_leave_stems_in_time_and_as_long(tmp_path, rate, n_channels):
+    path = song(tmp_path / "a.wav", 20_001, rate, n_channels, subtype="FLOAT")
+    sound = PresetSound(chains=Chains(drums=chain("brickwall_limiter"), other=chain("gain", gain_db=-6.0)))
+    _, dry = rendered_with(None, path, tmp_path / "dry")
+    report, wet = rendered_with(sound, path, tmp_path / "wet")
+    assert (report.n_samples, report.rate_hz, report.n_channels) == (20_001, rate, n_channels)
+    assert wet["drums"].shape == dry["drums"].shape
+    np.testing.assert_allclose(wet["drums"], dry["drums"], atol=1e-6)
+    np.testing.assert_allclose(wet["other"], 10 ** (-6 / 20) * dry["other"], atol=1e-6)
+    for stem in ("bass", "vocals"):
+        np.testing.assert_array_equal(wet[stem], dry[stem])
+
+
+@pytest.mark.parametrize("name", ["acapella-room", "monitor-safe"])
+def test_live_and_fast_files_agree_behind_effects(tmp_path, name):
+    path = song(tmp_path / "a.wav", 60_001, 48_000, subtype="FLOAT")
+    _, fast = rendered_with(shipped(name), path, tmp_path / "fast")
+    _, live = rendered_with(shipped(name), path, tmp_path / "live", live=True)
+    for stem, samples in fast.items():
+        assert np.abs(samples - live[stem]).max() < 1e-4
+    assert np.abs(fast["vocals"]).max() > 0.01
+
+
+def test_karaoke_and_its_mix(tmp_path):
+    path = song(tmp_path / "a.wav", subtype="FLOAT")
+    _, dry = rendered_with(None, path, tmp_path / "dry", with_mix=True)
+    x = soundfile.read(path, always_2d=True)[0]
+    assert np.abs(dry["mix"] - x).max() < MINUS_110_DBFS
+    report, wet = rendered_with(shipped("karaoke"), path, tmp_path / "wet", with_mix=True)
+    assert leftovers(tmp_path / "wet") == sorted(f"{name}.wav" for name in (*STEMS, "mix"))
+    assert report.targets["mix"] == tmp_path / "wet" / "mix.wav"
+    np.testing.assert_allclose(wet["vocals"], 10 ** (-24 / 20) * dry["vocals"], atol=1e-7)
+    np.testing.assert_array_equal(wet["drums"], dry["drums"])
+    assert 0.4 < wet["other"].std() / dry["other"].std() < 0.95
+    np.testing.assert_allclose(wet["mix"], sum(wet[stem] for stem in STEMS), atol=1e-6)
+    _, two = rendered_with(shipped("karaoke"), path, tmp_path / "two", with_mix=True, two_stems="vocals")
+    assert list(two) == ["vocals", "no_vocals", "mix"]
+    np.testing.assert_array_equal(two["mix"], wet["mix"])
+    np.testing.assert_allclose(two["no_vocals"], wet["mix"] - wet["vocals"], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["attenuate", "none"])
+def test_the_mix_in_16_bits_is_the_sum_of_its_stems(tmp_path, mode):
+    path = song(tmp_path / "a.wav")
+    settings = RenderSettings(clip_mode=mode, with_mix=True, sound=shipped("dj-wash-out"))
+    report, _ = render_song(path, tmp_path / "out", settings)
+    whole = {n: soundfile.read(t, dtype="int16")[0].astype(np.int64) for n, t in report.targets.items()}
+    assert len(set(report.gains_db.values())) == 1
+    assert report.n_saturated == 0
+    assert np.abs(sum(whole[stem] for stem in STEMS) - whole["mix"]).max() <= 1
+
+
+def test_an_effect_that_cannot_work_leaves_nothing(tmp_path):
+    path = song(tmp_path / "a.wav", rate=8_000)
+    sound = PresetSound(chains=Chains(bass=chain("lowpass_filter", cutoff_frequency_hz=4_001.0)))
+    settings = RenderSettings(sound=sound)
+    with pytest.raises(EffectError, match="bass/lowpass_filter: cutoff_frequency_hz = 4001 is above half"):
+        render_file(path, targets_in(tmp_path / "new", settings), FakeSeparator(), settings)
+    assert leftovers(tmp_path) == ["a.wav"]
 
 
 def test_the_report_tells_time_and_level(tmp_path):

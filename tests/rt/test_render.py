@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 from fake_separator import Deadly, FakeSeparator
+from vst3_plugins import hostile_plugins
 
 from stemrack.models.errors import WeightsError
+from stemrack.rt.chains import Chains, Insert
+from stemrack.rt.effect_table import Effect, EffectTable
 from stemrack.rt.errors import ConfigError
 from stemrack.rt.files import SinkFormat
 from stemrack.rt.offline import RenderSettings
+from stemrack.rt.preset_sound import PresetSound
 from stemrack.rt.render import RenderOptions, plan, render
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -50,6 +54,13 @@ def test_the_layout_is_that_of_demucs():
         "vocals": Path("separated/own/vocals/a.mp3.flac"),
         "no_vocals": Path("separated/own/no_vocals/a.mp3.flac"),
     }
+
+
+def test_a_preset_has_a_folder_of_its_own_and_a_mix_its_file():
+    settings = RenderSettings(sound=PresetSound(name="karaoke"), with_mix=True)
+    (task,) = plan(options_for("a.wav", name="live:fast", settings=settings))
+    assert set(task.targets) == {"drums", "bass", "other", "vocals", "mix"}
+    assert task.targets["mix"] == Path("separated/live-fast-karaoke/a/mix.wav")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +173,46 @@ def test_a_killed_process_costs_one_file(tmp_path, capsys):
     assert [e["source"] for e in events if e["event"] == "failed"] == [str(inputs[1])]
     assert "its process was killed, twice" in err
     assert not (tmp_path / "out" / "live" / "b").exists()
+    assert not multiprocessing.active_children()
+
+
+def with_plugin(path):
+    table = EffectTable([Effect(key=path.stem, title=path.stem, doc="", plugin=str(path))])
+    chains = Chains(vocals=(Insert(name=path.stem, effect=path.stem),))
+    return RenderSettings(sound=PresetSound(name="own", chains=chains, table=table))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("kind", ["Crasher", "LoadCrash"])
+def test_a_plugin_that_crashes_costs_its_file_and_has_a_name(tmp_path, capsys, jobs, kind):
+    """Crasher aborts in its 1000th block: the short file does not get there."""
+    settings = with_plugin(hostile_plugins()[kind])
+    inputs = [song(tmp_path / "long.wav", 550_000), song(tmp_path / "short.wav")]
+    options = options_for(*inputs, out=tmp_path / "out", settings=settings, jobs=jobs, as_json=True)
+    assert render(options, FakeSeparator) == 1
+    out, err = capsys.readouterr()
+    events = [json.loads(line) for line in out.splitlines()]
+    failed = {e["source"]: e["error"] for e in events if e["event"] == "failed"}
+    said = f"plugin '{kind}' (vocals/{kind}) crashed, twice: bypass it in preset 'own', or take it out"
+    dead = inputs if kind == "LoadCrash" else inputs[:1]
+    assert failed == {str(path): f"{path}: {said}" for path in dead}
+    assert [e["source"] for e in events if e["event"] == "rendered"] == [str(p) for p in inputs[len(dead) :]]
+    assert f"stemrack: {inputs[0]}: {said}" in err
+    stems = ("bass", "drums", "other", "vocals")
+    whole = [f"live-own/short/{stem}.wav" for stem in stems] if kind == "Crasher" else []
+    assert files(tmp_path / "out") == whole
+    assert not multiprocessing.active_children()
+
+
+def test_a_plugin_that_hangs_costs_its_file_and_has_a_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("stemrack.rt.render.HANG_LIMIT_S", 1.5)
+    settings = with_plugin(hostile_plugins()["LoadHang"])
+    path = song(tmp_path / "a.wav")
+    assert render(options_for(path, out=tmp_path / "out", settings=settings), FakeSeparator) == 1
+    _, err = capsys.readouterr()
+    said = "plugin 'LoadHang' (vocals/LoadHang) did not come back for 1.5 s, twice: bypass it in preset 'own'"
+    assert err == f"stemrack: {path}: {said}, or take it out\n"
+    assert not (tmp_path / "out").exists()
     assert not multiprocessing.active_children()
 
 
