@@ -126,7 +126,7 @@ class Variant:
     make: Callable[[float], Engine]
     """Given the median hop time in seconds (0 while it is not known)."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    beside: Callable[[Engine, float], AbstractContextManager[None]] = lambda engine, seconds: nullcontext()
+    beside: Callable[[Engine, float], AbstractContextManager[object]] = lambda engine, seconds: nullcontext()
     """What goes on while it is counted, given how long that is."""
 
 

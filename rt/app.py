@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 from ..clients import cli as clients_cli
 from ..models.errors import ModelError
 from . import app_compare, app_control, app_latency, app_live, app_models, app_plugins
-from .app_preset import EffectsConfig, PresetName, sound_named
+from .app_preset import EffectsConfig, PresetName, effects_named, sound_named
 from .command_line import Argument, Context, Exit, Option, Profile, RunnerName, Typer, Weights
 from .errors import ConfigError, HostError
 
@@ -106,7 +106,7 @@ def render_command(
         raise ConfigError("--control-log goes with --live and one file: the one that was played")
     if control_log and (mix or preset):
         raise ConfigError("--control-log writes the mix that was heard: leave out --mix and --preset")
-    if config_file and not preset:
+    if config_file and not (preset or control_log):
         raise ConfigError("--config says where presets and impulses are: give --preset too")
     from .files import SinkFormat
     from .offline import RenderSettings
@@ -138,7 +138,7 @@ def render_command(
     load = partial(load_separator, name, runner, weights, n_threads=1 if jobs > 1 else 2)
     code = render(options, load)
     if control_log and not code:
-        replay_mix(options, load, control_log)
+        replay_mix(options, load, control_log, effects_named(config_file))
     raise Exit(code)
 
 

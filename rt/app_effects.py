@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .effect_builtin import BUILT_IN, SILENT_IN_STREAMS, with_impulses
-from .effect_table import EffectTable
+from .effect_table import Effects, EffectTable
 from .errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,14 +19,6 @@ SILENT = (
     "gives nothing but silence where sound comes in pieces, with the pedalboard of today: "
     "its delay line is emptied at every call"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
-    """What can be put into chains. impulses: files, by the names that the table has for them."""
-
-    table: EffectTable
-    impulses: Mapping[str, Path] = field(default_factory=dict)
 
 
 def effects_of(config: Any) -> Effects:

@@ -180,6 +180,12 @@ def soak_command(
     n_cycles: Annotated[
         int, Option("--cycles", min=0, help="Start and stop the stream so often instead.")
     ] = 0,
+    preset: Annotated[
+        str | None, Option(help="Effect chains of the engine: a preset's name, or a .toml.")
+    ] = None,
+    n_edits: Annotated[
+        int, Option("--edits", min=0, help="Bursts of so many edits of chains, each 100, 10 or 1 ms.")
+    ] = 0,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +196,8 @@ def soak_command(
     from ..latency import soak
     from .engine import Engine
 
-    config = overridden(config_file, {"device.output": output} | input_overrides(source))
+    values = {"device.output": output, "effects.preset": preset}
+    config = overridden(config_file, values | input_overrides(source))
     settings = engine_settings(config)
     if unknown := sorted(set(fault or ()) - set(soak.FAULTS)):
         raise ConfigError(f"--fault {unknown[0]}: there are {', '.join(soak.FAULTS)}")
@@ -204,6 +211,10 @@ def soak_command(
     engine = soak.Variant(lambda _: Engine(settings))
     if n_clients:
         engine = replace(engine, beside=_clients_beside(config, n_clients, moves_per_s, reports))
+    elif n_edits:
+        from ..latency.chain_load import edits
+
+        engine = replace(engine, beside=lambda made, seconds: edits(made, n_edits))
     series = _soak(engine, soak.Variant(_control(config, settings), own) if control else None, options)
     if plot:
         from ..latency.plots import hop_histogram
@@ -252,6 +263,7 @@ def _clients_beside(config: Any, n_clients: int, moves_per_s: float, reports: li
 def _control(config: Any, settings: Any) -> Any:
     """Return the control's variant: given the median hop time, an engine that spins for it."""
     from ..latency.soak import SpinningSeparator
+    from .chains import Chains
     from .engine import Engine
     from .profile_kinds import profile_facts
     from .worker import WorkerSettings
@@ -262,7 +274,7 @@ def _control(config: Any, settings: Any) -> Any:
     def make(median_s: float) -> Any:
         spinning = SpinningSeparator(settings.hop, latency_samples, median_s)
         worker = WorkerSettings(load=spinning, realtime=settings.worker.realtime)
-        return Engine(replace(settings, worker=worker, devices=devices))
+        return Engine(replace(settings, worker=worker, devices=devices, chains=Chains()))
 
     return make
 

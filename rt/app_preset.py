@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from .command_line import Option
 
 if TYPE_CHECKING:
+    from .effect_table import Effects
     from .preset_sound import PresetSound
 
 PresetName = Annotated[
@@ -20,12 +21,19 @@ EffectsConfig = Annotated[
 ]
 
 
+def effects_named(config_file: Path | None) -> Effects:
+    """Return the effects of a configuration, or of none.  Raises: ConfigError."""
+    from .app_effects import effects_of
+    from .app_live import overridden
+
+    return effects_of(overridden(config_file, {}))
+
+
 def sound_named(name: str, config_file: Path | None) -> PresetSound:
     """Return the sound of a preset by name or file.  Raises: ConfigError with the names there are."""
-    from .app_effects import effects_of, find_preset
+    from .app_effects import find_preset
     from .app_live import overridden
     from .preset_sound import sound_of
 
-    config = overridden(config_file, {})
-    effects = effects_of(config)
+    config, effects = overridden(config_file, {}), effects_named(config_file)
     return sound_of(find_preset(config, effects.table, name), effects.table, effects.impulses)

@@ -328,6 +328,12 @@ class Block:
         """Where the block begins in this process: the callback's userdata."""
         return self.whole.ctypes.data
 
+    @property
+    def delay_room(self) -> int:
+        """The longest delay in samples for which stems are kept."""
+        w = self.words
+        return int(w[N_SLOTS] * w[HOP]) - int(w[LARGEST_BLOCK]) - 2 * int(w[HOP])
+
     def say(self, who: int, text: str) -> None:
         """Leave the last words of a child (0, 2 workers, 1 audio process); what is too long is cut."""
         write_text(self.messages[who], text)

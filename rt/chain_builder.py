@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.stems import STEMS
+from ..models.stems import N_STEMS, STEMS
 from .chains import Chain, Chains, Insert
 from .effect_host import IMPULSE, Latency, Processor, measured_latency
 from .effect_table import EffectTable
@@ -91,6 +91,15 @@ class ChainBuilder:
         self._chains, self._runs = chains, runs
         self._rack.orders.append(self._order(revision, moves, built, hears=waits))
         return True
+
+    def begin(self, revision: int, chains: Chains) -> None:
+        """Have these chains heard from the rack's first sample on.  Thread: no hop may come meanwhile."""
+        self.change(revision, chains, waits=False)
+        rack = self._rack  # they are faded to from the dry stems over one hop: let that be silence
+        for _ in rack.push(np.zeros((N_STEMS, 2, rack.hop), np.float32)):
+            pass
+        rack.restart()
+        self.bury()
 
     def bury(self) -> None:
         """Let go of chains that are heard no more."""

@@ -24,15 +24,14 @@ from .block import (
     EFFECTS_REVISION,
     EFFECTS_SAMPLES,
     EFFECTS_WANTED,
-    HOP,
     LARGEST_BLOCK,
-    N_SLOTS,
     NEXT_DELAY,
     POSITION,
     Block,
     of_worker,
 )
 from .chains import Chains
+from .control_log import ControlLog
 from .effect_table import EffectTable
 from .errors import EngineStateError
 from .rack_thread import Costs, EffectSettings, Happened
@@ -67,6 +66,8 @@ class ChainDesk:
         """Those that may still be told to be in force."""
         self._sent = 1
         self._told = 1
+        self.log: ControlLog | None = None
+        """Where edits are entered."""
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._ending = False
@@ -130,8 +131,10 @@ class ChainDesk:
         except (EOFError, OSError):
             pass  # it has died: the supervisor sees to that
         revision = load(self._block.words, of_worker(self._block.words, EFFECTS_REVISION))
-        if revision != self._told:
+        if revision not in (self._told, 0):  # 0: a worker that has just begun
             self._told = revision
+            if self.log:
+                self.log.chain_edits.append(load(self._block.words, POSITION))
             with self._lock:
                 self._accepted = self._by_revision.get(revision, self._accepted)
                 self._by_revision = {r: c for r, c in self._by_revision.items() if r >= revision}
@@ -246,18 +249,12 @@ def change_delay(block: Block, delay_samples: int) -> None:
     Raises: EngineStateError if there are no stems that old.
     """
     w = block.words
-    room = delay_room(block)
+    room = block.delay_room
     if delay_samples > room:
         said = f"with these effects the delay is {delay_samples} samples, there is room for {room}"
         raise EngineStateError(f"{said}: take out what is that late")
     store(w, DELAY_BEGIN, load(w, POSITION) + 2 * int(w[LARGEST_BLOCK]) + DELAY_FADE_SAMPLES)
     store(w, NEXT_DELAY, delay_samples)
-
-
-def delay_room(block: Block) -> int:
-    """Return the longest delay in samples for which stems are kept."""
-    w = block.words
-    return int(w[N_SLOTS] * w[HOP]) - int(w[LARGEST_BLOCK]) - 2 * int(w[HOP])
 
 
 def is_settled(block: Block) -> bool:

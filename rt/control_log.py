@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 from .params import MixerState, mixer_state
 
-FORMAT = "stemrack control log 2"
+FORMAT = "stemrack control log 3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,10 @@ class ControlLog:
     """Look-ahead of the true-peak limiter; 0: it was off."""
     entries: list[tuple[int, MixerState]] = field(default_factory=list)
     profiles: list[ProfileChange] = field(default_factory=list)
+    chains: dict[str, Any] = field(default_factory=dict)
+    """The effect chains at the beginning, as `Chains.as_dict` gives them."""
+    chain_edits: list[int] = field(default_factory=list)
+    """Input positions at which others, or other values in them, were known to be in force."""
 
     def add(self, revision: int, position: int, state: MixerState) -> None:
         """Append what the callback has taken (`params.Taken`)."""
@@ -50,6 +55,8 @@ class ControlLog:
             "delay_samples": self.delay_samples,
             "start_ramp_samples": self.start_ramp_samples,
             "limiter_samples": self.limiter_samples,
+            "chains": self.chains,
+            "chain_edits": self.chain_edits,
         }
         lines = [head, *({"position": p, "mixer": s.as_dict()} for p, s in self.entries)]
         lines += map(asdict, self.profiles)

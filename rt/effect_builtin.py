@@ -2,8 +2,7 @@
 
 The names are pedalboard's own. The ranges are narrower than what it accepts where the rest makes no sound
 that a stage has a use for, or none that is bounded: a first-order filter set above half the rate, a phaser
-fed back by more than 1 and a negative cutoff all run away to infinity. The defaults are for a stage, not
-always pedalboard's.
+fed back by more than 1 and a negative cutoff all run away to infinity. The defaults are for a stage.
 
 How a value is moved was measured: the largest moves there are, of a sine of 110 Hz at -12 dBFS, by the
 largest second difference of the output against that of the steady ends. Cross-faded (raised cosine, one hop,

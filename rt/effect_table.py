@@ -11,7 +11,8 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from .errors import ConfigError
@@ -141,3 +142,11 @@ class EffectTable:
         if name not in self._by_key and (copy := COPY.match(name)):
             name = copy["key"]
         return self[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """What can be put into chains. impulses: files, by the names that the table has for them."""
+
+    table: EffectTable
+    impulses: Mapping[str, Path] = field(default_factory=dict)

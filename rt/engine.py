@@ -80,7 +80,7 @@ class Engine:
         self.block: Block = make_block(Geometry.for_separator(settings.hop), self._context)
         self.events: deque[Event] = deque(maxlen=N_EVENTS)
         self._on_event = on_event
-        self._desk = ChainDesk(
+        self.effects = ChainDesk(
             self.block, settings.effect_table, settings.impulses, settings.chains, self._note_of
         )
         self._supervisor = Supervisor(
@@ -88,8 +88,8 @@ class Engine:
             self._context,
             settings.worker,
             self._note,
-            effects=self._desk.settings_now,
-            blame=self._desk.blame,
+            effects=self.effects.settings_now,
+            blame=self.effects.blame,
         )
         self._lock = threading.RLock()
         self._opener = Opener(self.block, self._supervisor, self._lock)
@@ -122,7 +122,7 @@ class Engine:
         wait_for(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
         if self.worker.state == "failed":
             raise EngineStateError(f"the worker does not start, saying: {self.worker.said}")
-        self._desk.start()
+        self.effects.start()
         on_progress("opening the device")
         self.start_stream()
 
@@ -132,7 +132,7 @@ class Engine:
         if not self.resolved.block_samples and not self.resolved.largest_block:
             guess = self.settings.plan_for(replace(self.resolved, block_samples=self.settings.hop))
             self.resolved = self._opener.surveyed(self.settings.devices, self.resolved, guess)
-        self._desk.plan_for_start(self._hop_of(self.settings))
+        self.effects.plan_for_start(self._hop_of(self.settings))
         plan = self._plan(self.settings, self.resolved)
         if self.settings.input_file and self._player is None:
             self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
@@ -148,7 +148,7 @@ class Engine:
         plan = settings.plan_for(resolved)
         if self.settings.input_file:
             plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
-        effects = in_hops(self._desk.planned_samples, self._hop_of(settings))
+        effects = in_hops(self.effects.planned_samples, self._hop_of(settings))
         return replace(plan, delay_samples=plan.delay_samples + effects)
 
     def _hop_of(self, settings: EngineSettings) -> int:
@@ -166,7 +166,9 @@ class Engine:
                 delay_samples=plan.delay_samples,
                 start_ramp_samples=plan.ramp_samples,
                 limiter_samples=plan.limiter_samples,
+                chains=self.effects.target.as_dict(),
             )
+            self.effects.log = self.control_log
             self._writer = ParameterWriter(self.block, plan.rate_hz, self.control_log.add)
             self._writer.set_target(self.settings.mixer)
 
@@ -233,7 +235,7 @@ class Engine:
             self.settings, hop=settings.hop, worker=settings.worker, plan_for=settings.plan_for
         )
         self.plan = plan
-        self._desk.plan_in(self._hop_of(settings))
+        self.effects.plan_in(self._hop_of(settings))
         if self.control_log:
             self.control_log.profiles.append(
                 ProfileChange(
@@ -266,7 +268,7 @@ class Engine:
         if self._recorder:
             self.stop_recording()
         self._ending.set()
-        self._desk.stop()
+        self.effects.stop()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
@@ -287,7 +289,7 @@ class Engine:
             with self._fader_lock:
                 if self._writer:
                     self._writer.poll()
-            self._desk.poll(self.worker.pipe)
+            self.effects.poll(self.worker.pipe)
             self._follow_effects()
             self._meters.poll()
 
@@ -296,7 +298,7 @@ class Engine:
         if self.plan is None or not self._structure.acquire(blocking=False):
             return
         try:
-            self.plan = self._desk.follow(self.plan, self.audio, self._hop_of(self.settings))
+            self.plan = self.effects.follow(self.plan, self.audio, self._hop_of(self.settings))
         finally:
             self._structure.release()
 
@@ -325,23 +327,18 @@ class Engine:
     @property
     def effect_table(self) -> EffectTable:
         """What can be put into a chain."""
-        return self._desk.table
+        return self.effects.table
 
     @property
     def chains(self) -> Chains:
         """The effect chains as they were set last; what crashed or was too slow is bypassed in them."""
-        return self._desk.target
+        return self.effects.target
 
     def set_chains(self, chains: Chains) -> None:
         """Have these chains heard, cross-faded, as soon as they are built.  Raises: EngineStateError."""
         if self._writer is None:
             raise EngineStateError("the stream has not been opened: call start first")
-        self._desk.set_target(chains)
-
-    @property
-    def effects(self) -> ChainDesk:
-        """What the chains cost and how late they are."""
-        return self._desk
+        self.effects.set_target(chains)
 
     def levels(self) -> dict[str, Level] | None:
         """Return the levels since the last call; None while no blocks come."""

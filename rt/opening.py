@@ -56,6 +56,10 @@ class Opener:
 
     def open(self, devices: DeviceChoice, resolved: Resolved, plan: StreamPlan) -> None:
         """Open the stream and wait for its first block."""
+        room = self._block.delay_room
+        if plan.delay_samples > room:
+            said = f"the delay of {plan.delay_samples} samples has no room in this node, which has {room}"
+            raise EngineStateError(f"{said}: take out what is that late")
         first = load(self._block.words, N_CALLBACKS)
         self._tell("open", _choice(devices, resolved, plan), plan)
         wait_for(

@@ -98,12 +98,7 @@ def rack_with(
     builder = ChainBuilder(
         rack, sound.table, sound.impulses, loading=loading, slow_share=math.inf
     )  # whoever renders waits
-    builder.change(1, sound.chains, waits=False)
-    # chains are faded to from the dry stem over one hop: that hop is silence, and thrown away
-    for _ in rack.push(np.zeros((N_STEMS, 2, hop), np.float32)):
-        pass
-    rack.restart()
-    builder.bury()
+    builder.begin(1, sound.chains)
     return rack
 
 

@@ -152,7 +152,7 @@ class WorkerEffects:
     def _run(self) -> None:
         _leave_realtime()
         built = self._builder
-        built.change(self._revision, self._chains, waits=False)
+        built.begin(self._revision, self._chains)
         self._is_built.set()
         costs_s = time.monotonic()
         while not self._ending.is_set():

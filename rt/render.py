@@ -20,6 +20,7 @@ from typing import Any
 
 from ..models.errors import ModelError
 from .disk import make_folders, remove_folders, remove_part
+from .effect_table import Effects
 from .errors import ConfigError, HostError, InputError, OutputError
 from .files import AudioSource
 from .interrupt import interruptible
@@ -130,7 +131,7 @@ def render(options: RenderOptions, load: Load) -> int:
     return voice.close(time.perf_counter() - started)
 
 
-def replay_mix(options: RenderOptions, load: Load, log_path: Path) -> None:
+def replay_mix(options: RenderOptions, load: Load, log_path: Path, effects: Effects) -> None:
     """Write, beside the first input's stems, the mix that was heard when the log was made.
 
     Raises: InputError for a log that is none or is of another rate; OutputError.
@@ -149,7 +150,7 @@ def replay_mix(options: RenderOptions, load: Load, log_path: Path) -> None:
             check()
             bar.advance(audio_s)
 
-        report = replay(task.source, log, load(), target, options.settings.sink_format, on_progress)
+        report = replay(task.source, log, load(), target, options.settings.sink_format, on_progress, effects)
     facts = {"event": "replayed", "mix": str(target), "moves": report.n_moves, "n_samples": report.n_samples}
     print(json.dumps(facts) if options.as_json else f"{target}: {report.n_moves} fader moves replayed")
 

@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from .block import Geometry, make_block, slot_hop
+from .chain_builder import ChainBuilder
+from .chains import chains_of
 from .control_log import ControlLog
+from .effect_builtin import BUILT_IN
+from .effect_table import Effects
+from .effects import Rack
 from .errors import InputError
 from .files import AudioSink, AudioSource, SinkFormat
 from .limiter import limiter_latency
@@ -46,24 +51,30 @@ def replay(
     target: Path,
     sink_format: SinkFormat | None = None,
     on_progress: Callable[[float], None] = lambda audio_s: None,
+    effects: Effects = Effects(table=BUILT_IN),
 ) -> ReplayReport:
     """Return the report of the mix written to `target`: as long as the source, its delay taken off.
 
-    Raises: InputError if the source is of another rate than the log, or if the profile was changed in it;
-    OutputError.
+    effects: what the log's chains are made of.
+    Raises: InputError if the source is of another rate than the log, or if the profile or chains were
+    changed in it; ConfigError for chains that cannot be made; OutputError.
     """
     if log.profiles:
         change = log.profiles[0]
         at_s = (change.position - log.origin) / log.rate_hz
         said = f"the control log changes the profile to {change.profile} at {at_s:.3f} s"
         raise InputError(source, f"{said}: only one with a single profile can be replayed")
+    if log.chain_edits:
+        at_s = (log.chain_edits[0] - log.origin) / log.rate_hz
+        said = f"the control log changes effect chains at about {at_s:.1f} s"
+        raise InputError(source, f"{said}: only one whose chains stay can be replayed")
     sink_format = sink_format or SinkFormat(subtype="float32")
     with AudioSource(source) as heard:
         if heard.rate_hz != log.rate_hz:
             raise InputError(
                 source, f"has {heard.rate_hz} Hz, the control log {log.rate_hz}: convert it first"
             )
-        player = _Player(log, separator)
+        player = _Player(log, separator, effects)
         with AudioSink(target, heard.rate_hz, 2, heard.n_samples, sink_format) as sink:
             for block in heard.blocks():
                 x = np.repeat(block, 2, axis=0) if block.shape[0] == 1 else block
@@ -77,10 +88,22 @@ def replay(
     )
 
 
+class _StillRack:
+    """Gives the hop loop a rack whose chains stay."""
+
+    def __init__(self, rack: Rack) -> None:
+        self._rack = rack
+
+    def rack_at(self, rate_hz: int) -> Rack:
+        """Return the rack, at its beginning."""
+        self._rack.restart()
+        return self._rack
+
+
 class _Player:
     """The engine's callback and worker, taking turns."""
 
-    def __init__(self, log: ControlLog, separator: Separator) -> None:
+    def __init__(self, log: ControlLog, separator: Separator, effects: Effects) -> None:
         self._block = make_block(Geometry.for_separator(separator.hop))
         begin_stream(
             self._block,
@@ -91,7 +114,11 @@ class _Player:
                 limiter_samples=log.limiter_samples,
             ),
         )
-        self._device, self._worker = VirtualDevice(self._block), HopLoop(self._block, separator)
+        rack = Rack(slot_hop(separator.hop), log.rate_hz)
+        builder = ChainBuilder(rack, effects.table, effects.impulses, slow_share=math.inf)
+        builder.begin(1, chains_of(effects.table, log.chains))
+        self._device = VirtualDevice(self._block)
+        self._worker = HopLoop(self._block, separator, effects=_StillRack(rack))
         self._writer = ParameterWriter(self._block, log.rate_hz)
         self._moves = [(position - log.origin, state) for position, state in log.entries]
         self._grid = math.gcd(BLOCK_SAMPLES, slot_hop(separator.hop))

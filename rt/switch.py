@@ -22,9 +22,7 @@ from .block import (
     DELAY_SAMPLES,
     FADE_SAMPLES,
     HOP,
-    LARGEST_BLOCK,
     N_SKIPPED_HOPS,
-    N_SLOTS,
     NEXT_DELAY,
     ORIGIN,
     POSITION,
@@ -102,7 +100,7 @@ class ProfileSwitch:
         Raises: EngineStateError if it dies, is too slow or has no room; nothing has changed then.
         """
         w = self._block.words
-        room = int(w[N_SLOTS] * w[HOP]) - int(w[LARGEST_BLOCK]) - 2 * int(w[HOP])
+        room = self._block.delay_room
         if plan.delay_samples > room:
             said = f"its delay of {plan.delay_samples} samples has no room in this node, which has {room}"
             raise EngineStateError(f"{said}: start the node with it")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,6 +54,7 @@ from .block import (
     Block,
     Geometry,
 )
+from .effects import Rack
 from .heartbeat import begin_child, end_process, node_is_gone, realtime_priority
 from .pipeline import Pipeline, Separator, grid_hop
 from .rack_thread import EffectSettings, WorkerEffects
@@ -77,6 +78,12 @@ SLOW_FACTOR = 10.0
 """Hops of hop time that the fault FAULT_SLOW adds."""
 
 
+class HasRack(Protocol):
+    """Where the hop loop gets the effects of a stream from."""
+
+    def rack_at(self, rate_hz: int) -> Rack: ...
+
+
 class HopLoop:
     """Takes whole hops from the input ring and puts their stems into the slots.
 
@@ -90,7 +97,7 @@ class HopLoop:
     """
 
     def __init__(
-        self, block: Block, separator: Separator, which: int = 0, effects: WorkerEffects | None = None
+        self, block: Block, separator: Separator, which: int = 0, effects: HasRack | None = None
     ) -> None:
         self._block, self._separator, self._effects = block, separator, effects
         self._which, self._at = which, which * WORKER_SHIFT

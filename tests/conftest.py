@@ -8,6 +8,7 @@ import atexit
 import ctypes
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -19,15 +20,14 @@ os.environ["STEMRACK_STATE"] = tempfile.mkdtemp(prefix="stemrack-state-")
 atexit.register(shutil.rmtree, os.environ["STEMRACK_STATE"], ignore_errors=True)
 
 
+_floating_point = ctypes.create_string_buffer(256)
+_library = ctypes.CDLL("libm.so.6") if sys.platform == "linux" else None
+if _library:
+    _library.fegetenv(_floating_point)
+
+
 @pytest.fixture(autouse=True)
 def _denormals():
     """Plugins leave the processor flushing denormal numbers to zero; hypothesis will not work so."""
-    try:
-        library = ctypes.CDLL("libm.so.6")
-    except OSError:  # not Linux
-        yield
-        return
-    kept = ctypes.create_string_buffer(256)
-    library.fegetenv(kept)
-    yield
-    library.fesetenv(kept)
+    if _library:
+        _library.fesetenv(_floating_point)

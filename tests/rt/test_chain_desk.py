@@ -23,7 +23,7 @@ from stemrack.rt.block import (
     Geometry,
     make_block,
 )
-from stemrack.rt.chain_desk import ChainDesk, change_delay, delay_room, is_settled
+from stemrack.rt.chain_desk import ChainDesk, change_delay, is_settled
 from stemrack.rt.chains import Chains, Insert
 from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.effect_table import EffectTable
@@ -343,7 +343,7 @@ def test_chains_that_are_heard_are_what_is_gone_back_to(desk, block, audio):
 
 
 def test_the_longest_delay_that_has_room_is_taken(block):
-    room = delay_room(block)
+    room = block.delay_room
     change_delay(block, room)
     assert (load(block.words, NEXT_DELAY), is_settled(block)) == (room, False)
     with pytest.raises(EngineStateError, match=f"there is room for {room}"):
