@@ -5,13 +5,16 @@ import random
 import numpy as np
 import pytest
 import soundfile
+from chain_edits import chains_with
 from fake_device import LockStep, delay_for, music
 from fake_separator import HOP, LATENCY, FakeSeparator
 from processes import until
 
 from stemrack.models.stems import STEMS
 from stemrack.rt.audio import DeviceChoice
+from stemrack.rt.chains import Chains
 from stemrack.rt.control_log import ControlLog, read_control_log
+from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.engine import Engine, EngineSettings
 from stemrack.rt.errors import InputError
 from stemrack.rt.params import Fader, MixerState
@@ -53,8 +56,11 @@ def song(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(song, tmp_path_factory):
+    return played(song, tmp_path_factory.mktemp("live"), N_MOVES, Chains())
+
+
+def played(song, folder, n_moves, chains):
     """A run in three processes on a virtual clock that waits for the worker, recorded, with random moves."""
-    folder = tmp_path_factory.mktemp("live")
 
     def plan_for(resolved):
         return StreamPlan(rate_hz=44_100, delay_samples=DELAY, n_in_channels=0, limiter_samples=0)
@@ -65,12 +71,13 @@ def live(song, tmp_path_factory):
         devices=DeviceChoice(input=None, output=None, waits=True, block_samples=256),
         plan_for=plan_for,
         input_file=song,
+        chains=chains,
     )
     chance = random.Random(7)
     with Engine(settings) as engine:
         engine.start()
         engine.start_recording(RecordSettings(folder=folder, stems=True, container="wav", subtype="float32"))
-        while len(engine.control_log.entries) < N_MOVES + 1:
+        while len(engine.control_log.entries) < n_moves + 1:
             engine.set_mixer(random_state(chance))
             until(lambda: engine._writer.is_settled)
         report = engine.stop_recording()
@@ -92,11 +99,39 @@ def test_live_equals_replay_bit_for_bit(song, live, tmp_path):
     done = replay(song, log, FakeSeparator(), tmp_path / "mix.wav")
     assert (done.n_samples, done.n_late_hops) == (44_100 * 12, 0)
     again = soundfile.read(tmp_path / "mix.wav", dtype="float32")[0].T
+    assert equals(heard["mix"], again, report, log)
+
+
+def equals(heard, again, report, log):
+    """Whether a recording is, from its beginning on, what a replay gave."""
     first = report.first_position - log.origin - log.delay_samples  # input sample of the recording's first
     begin, n = max(0, -first), min(report.n_samples, again.shape[1] - max(0, first))
     assert n > 44_100
-    assert np.array_equal(heard["mix"][:, begin:n], again[:, first + begin : first + n])
-    assert np.abs(heard["mix"]).max() > 0.1
+    assert np.abs(heard[:, begin:n]).max() > 0.1
+    return np.array_equal(heard[:, begin:n], again[:, first + begin : first + n])
+
+
+def test_with_effect_chains_it_is_bit_for_bit_too(song, tmp_path):
+    lines = {"drums": "compressor reverb", "bass": "brickwall_limiter", "vocals": "delay chorus peak_filter"}
+    chains = chains_with(BUILT_IN, **lines)
+    report, log_path, heard = played(song, tmp_path, 150, chains)
+    log = read_control_log(log_path)
+    assert (log.chains, log.chain_edits) == (chains.as_dict(), [])
+    assert log.delay_samples == DELAY + HOP  # for the limiter's 220 samples
+    done = replay(song, log, FakeSeparator(), tmp_path / "again.wav")
+    assert done.n_late_hops == 0
+    again = soundfile.read(tmp_path / "again.wav", dtype="float32")[0].T
+    assert equals(heard["mix"], again, report, log)
+    log.chains = {}
+    replay(song, log, FakeSeparator(), tmp_path / "without.wav")
+    without = soundfile.read(tmp_path / "without.wav", dtype="float32")[0].T
+    assert not equals(heard["mix"], without, report, log)
+
+
+def test_a_log_with_edits_of_chains_is_refused(song, tmp_path):
+    log = ControlLog(rate_hz=44_100, delay_samples=DELAY, start_ramp_samples=0, chain_edits=[66_150])
+    with pytest.raises(InputError, match=r"changes effect chains at about 1\.5 s"):
+        replay(song, log, FakeSeparator(), tmp_path / "mix.wav")
 
 
 def test_live_stems_equal_render_live_bit_for_bit(live):
