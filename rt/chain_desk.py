@@ -171,21 +171,14 @@ class ChainDesk:
     def _in_force(self) -> int:
         return load(self._block.words, of_worker(self._block.words, EFFECTS_SAMPLES))
 
-    def _needed(self, hop: int) -> int:
+    def needed_samples(self, hop: int) -> int:
         """Return the latency of effects, in force and to come, in whole hops of the separator."""
         wanted = load(self._block.words, of_worker(self._block.words, EFFECTS_WANTED))
         return in_hops(max(wanted, self._in_force), hop)
 
-    def plan_for_start(self, hop: int) -> None:
-        """Plan for the chains there are, before a stream is opened."""
-        self._plan(self._needed(hop), hop)
-
-    def plan_in(self, hop: int) -> None:
-        """Plan in other hops: the profile has changed, with a delay of its own."""
-        self._plan(self.planned_samples, hop)
-
-    def _plan(self, samples: int, hop: int) -> None:
-        self.planned_samples = in_hops(samples, hop)
+    def plan(self, samples: int) -> None:
+        """Say what the delay of a stream, or of another profile, has room for."""
+        self.planned_samples = samples
         self._allow()
 
     def _allow(self) -> None:
@@ -199,10 +192,10 @@ class ChainDesk:
         if not is_settled(self._block):
             return plan
         self._allow()
-        needed, planned = self._needed(hop), self.planned_samples
+        needed, planned = self.needed_samples(hop), self.planned_samples
         if needed < planned:  # first take the room away, then see whether it was claimed meanwhile
             store(self._block.words, EFFECTS_ALLOWED, needed)
-            if self._needed(hop) != needed:
+            if self.needed_samples(hop) != needed:
                 return plan
         if needed == planned:
             return plan

@@ -26,7 +26,7 @@ from .block import (
     make_block,
     of_worker,
 )
-from .chain_desk import ChainDesk, in_hops
+from .chain_desk import ChainDesk
 from .chains import Chains
 from .control_log import ControlLog, ProfileChange
 from .drift import drift_ppm
@@ -132,8 +132,8 @@ class Engine:
         if not self.resolved.block_samples and not self.resolved.largest_block:
             guess = self.settings.plan_for(replace(self.resolved, block_samples=self.settings.hop))
             self.resolved = self._opener.surveyed(self.settings.devices, self.resolved, guess)
-        self.effects.plan_for_start(self._hop_of(self.settings))
-        plan = self._plan(self.settings, self.resolved)
+        self.effects.plan(self.effects.needed_samples(self._hop_of(self.settings)))
+        plan = self._plan(self.settings, self.resolved, self.effects.planned_samples)
         if self.settings.input_file and self._player is None:
             self.block.words[CAPTURE_READ] = self.block.words[CAPTURE_WRITE] = 0
             self._player = Player(self.block, self.settings.input_file, plan.rate_hz)
@@ -143,13 +143,12 @@ class Engine:
         self._prepare_faders(plan)
         self._opener.open(self.settings.devices, self.resolved, plan)
 
-    def _plan(self, settings: EngineSettings, resolved: Resolved) -> StreamPlan:
-        """Return the plan with settings, with the delay of the effects that there is room for now."""
+    def _plan(self, settings: EngineSettings, resolved: Resolved, effects_samples: int) -> StreamPlan:
+        """Return the plan with settings, whose delay has room for effects of some latency."""
         plan = settings.plan_for(resolved)
         if self.settings.input_file:
             plan = replace(plan, input_source=INPUT_FROM_FEED, n_in_channels=0)
-        effects = in_hops(self.effects.planned_samples, self._hop_of(settings))
-        return replace(plan, delay_samples=plan.delay_samples + effects)
+        return replace(plan, delay_samples=plan.delay_samples + effects_samples)
 
     def _hop_of(self, settings: EngineSettings) -> int:
         """Return the hops in which the latency of effects shows."""
@@ -221,7 +220,8 @@ class Engine:
     def _change_profile(self, profile: str, settings: EngineSettings, limit_s: float) -> None:
         if self.plan is None or self.resolved is None or self.audio.state != "running":
             raise EngineStateError("the profile changes while sound comes: wait until the stream runs")
-        plan = self._plan(settings, self.resolved)
+        effects_samples = self.effects.needed_samples(self._hop_of(settings))
+        plan = self._plan(settings, self.resolved, effects_samples)
         self._note(Event("profile-changing", time.monotonic(), {"profile": profile}))
         switch = ProfileSwitch(self.block, self._supervisor, self._lock, self._ending)
         try:
@@ -235,7 +235,7 @@ class Engine:
             self.settings, hop=settings.hop, worker=settings.worker, plan_for=settings.plan_for
         )
         self.plan = plan
-        self.effects.plan_in(self._hop_of(settings))
+        self.effects.plan(effects_samples)
         if self.control_log:
             self.control_log.profiles.append(
                 ProfileChange(

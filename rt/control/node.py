@@ -167,6 +167,7 @@ class EngineNode:
             "engine/latency_ms": self._latency_ms,
             "engine/rate_hz": float(engine.plan.rate_hz) if engine.plan else 0.0,
             "recording/active": engine.is_recording,
+            "effects/costs": _costs(engine.effects.costs),
         }
 
     # -- what commands do ---------------------------------------------------------------------------------
@@ -248,6 +249,11 @@ def _parameters(settings: NodeSettings) -> list[Parameter]:
 def _no_midi(path: str) -> None:
     said = "the node listens to no MIDI ports: start it with --midi '*', or name them in [midi] ports"
     raise ProtocolError(ErrorCode.NOT_NOW, said, path)
+
+
+def _costs(costs: Mapping[str, tuple[float, float]]) -> str:
+    """Return the costs as text, rounded so that it seldom changes."""
+    return "\n".join(f"{name} {round(mean_us, -1):.0f}" for name, (mean_us, _) in costs.items())
 
 
 def _state_of(engine: Engine) -> str:

@@ -210,6 +210,7 @@ def node_parameters(
         _told("engine/state", "wet, dry, waiting (for the device) or stopped."),
         _told("engine/latency_ms", "From input to output, as the budget declares it.", "ms"),
         _told("engine/rate_hz", "Of the device.", "Hz"),
+        _told("effects/costs", "What each insert costs: microseconds a hop on the average, a line each."),
         _told("scenes", "Names of the scenes, a line each."),
         _told("presets", "Names of those scenes that are presets and stay as they are, a line each."),
         _told("midi/learning", "The parameter that waits for a MIDI control to be moved; empty: none."),

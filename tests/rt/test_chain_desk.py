@@ -291,9 +291,9 @@ def test_where_no_stream_runs_the_next_one_has_the_delay(desk, block, audio):
 
 def test_before_a_stream_the_chains_there_are_have_room(desk, block):
     store(block.words, EFFECTS_WANTED, 220)
-    desk.plan_for_start(HOP_SAMPLES)
+    desk.plan(desk.needed_samples(HOP_SAMPLES))
     assert desk.planned_samples == load(block.words, EFFECTS_ALLOWED) == 512
-    desk.plan_in(2048)
+    desk.plan(desk.needed_samples(2048))
     assert desk.planned_samples == load(block.words, EFFECTS_ALLOWED) == 2048
 
 

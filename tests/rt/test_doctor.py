@@ -75,8 +75,6 @@ def test_a_missing_package_is_named(quick, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", without("soxr", "pedalboard"))
     assert found(name="packages").text == "missing: soxr, pedalboard"
     assert found(name="packages").state == "fail"
-    monkeypatch.setattr(importlib.metadata, "version", without("pedalboard"))  # optional
-    assert found(name="packages").state == "ok"
 
 
 @pytest.mark.parametrize(

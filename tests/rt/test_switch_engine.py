@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import share_separator
 import soundfile
+from chain_edits import chains_with, neutral
 from fake_device import music
 from processes import children_of, until
 
@@ -19,7 +20,9 @@ from stemrack.models.stems import STEMS
 from stemrack.rt import switch
 from stemrack.rt.audio import DeviceChoice
 from stemrack.rt.block import DELAY_FADE_SAMPLES
+from stemrack.rt.chains import Chains
 from stemrack.rt.control_log import read_control_log
+from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.engine import Engine, EngineSettings
 from stemrack.rt.errors import EngineStateError, InputError
 from stemrack.rt.params import MixerState
@@ -54,7 +57,7 @@ def delay_of(name):
     return budget.delay_samples + 1_024  # these tests are not about a busy machine
 
 
-def settings_for(name, load=None, song=None, *, waits=True):
+def settings_for(name, load=None, song=None, *, waits=True, chains=Chains()):
     def plan_for(resolved):
         return StreamPlan(rate_hz=44_100, delay_samples=delay_of(name), start_ramp_samples=0)
 
@@ -64,6 +67,7 @@ def settings_for(name, load=None, song=None, *, waits=True):
         devices=DeviceChoice(input=None, output=None, block_samples=BLOCK, waits=waits),
         plan_for=plan_for,
         input_file=song,
+        chains=chains,
     )
 
 
@@ -97,13 +101,21 @@ def expected(song, first, n, changes, before, shares):
     return heard
 
 
-def test_up_and_down_are_heard_as_cross_fades_and_nothing_else(song, tmp_path):
-    with playing(song) as engine:
+LATENT = neutral(BUILT_IN, chains_with(BUILT_IN, bass="brickwall_limiter", vocals="gain compressor"))
+"""220 samples late: a hop of either profile."""
+
+
+@pytest.mark.parametrize("chains", [Chains(), LATENT], ids=["no effects", "effects"])
+def test_up_and_down_are_heard_as_cross_fades_and_nothing_else(song, tmp_path, chains):
+    def delay_with(name):
+        return delay_of(name) + (TIMING[name][0] if chains else 0)
+
+    with playing(song, chains=chains) as engine:
         settings = RecordSettings(folder=tmp_path, stems=True, container="wav", subtype="float32")
         first_worker = engine.worker.pid
         engine.start_recording(settings)
         engine.change_profile("club", settings_for("club"))
-        assert engine.plan.delay_samples == delay_of("club")
+        assert engine.plan.delay_samples == delay_with("club")
         assert engine.settings.hop == 1024
         second_worker = engine.worker.pid
         time.sleep(0.2)
@@ -118,7 +130,7 @@ def test_up_and_down_are_heard_as_cross_fades_and_nothing_else(song, tmp_path):
         engine.close()
         engine.control_log.write(tmp_path / "log.jsonl")
     assert [t["profile"] for t in told] == ["club", "live"]
-    assert [t["delay_ms"] for t in told] == [round(delay_of(p) / 44.1, 1) for p in ("club", "live")]
+    assert [t["delay_ms"] for t in told] == [round(delay_with(p) / 44.1, 1) for p in ("club", "live")]
     assert engine.worker.pid != second_worker != first_worker
     assert not {first_worker, second_worker} & alive
     quiet = ("late_hops", "fallbacks", "dry_samples", "xruns", "worker_deaths", "worker_restarts")
@@ -129,7 +141,7 @@ def test_up_and_down_are_heard_as_cross_fades_and_nothing_else(song, tmp_path):
     rows = [getattr(share_separator, name)().shares for name in ("live", "club", "live")]
     known = {stem: [row[k] for row in rows] for k, stem in enumerate(STEMS)}
     for name, shares in {"mix": (1.0, 1.0, 1.0), **known}.items():
-        wanted = expected(x, report.first_position, heard[name].shape[1], changes, delay_of("live"), shares)
+        wanted = expected(x, report.first_position, heard[name].shape[1], changes, delay_with("live"), shares)
         assert np.abs(heard[name] - wanted).max() <= 2.0**-21, name
     log = read_control_log(tmp_path / "log.jsonl")
     assert log.profiles == changes

@@ -140,7 +140,7 @@ def test_paths():
     assert "stem/piano/solo" not in TABLE
     assert TABLE["stem/vocals/solo"].kind == "switch"
     assert [p.path for p in TABLE][:4] == [f"stem/drums/{w}" for w in ("gain_db", "mute", "solo", "pan")]
-    assert len({p.path for p in TABLE}) == len(list(TABLE)) == 5 * len(STEMS) + 3 + 11
+    assert len({p.path for p in TABLE}) == len(list(TABLE)) == 5 * len(STEMS) + 3 + 12
 
 
 def test_a_path_that_is_not_there():
