@@ -27,8 +27,6 @@ POLL_S = 0.002
 TRIED_HOPS = 4
 RISE_HOPS = 4
 """Over which the sound that a new chain hears first is faded in."""
-CATCH_UP_HOPS = 2
-"""A new chain is handed over once it has heard all but so many hops."""
 
 Loading = Callable[[str, str], None]
 """Told stem and insert that are being loaded, and ('', '') after it."""
@@ -190,7 +188,7 @@ class ChainBuilder:
     def _order(
         self, revision: int, moves: list[Callable[[], None]], built: Mapping[int, ChainRun], *, hears: bool
     ) -> Order:
-        """Return the order for chains that have heard the stems up to now, but for a few hops.
+        """Return the order for chains that have heard the stems up to now.
 
         What is too slow to catch up with the sound begins where the sound is, with a gap behind it.
         """
@@ -200,7 +198,7 @@ class ChainBuilder:
         begin = heard = max(0, start - n) if hears and built else start
         slope = rise(RISE_HOPS * rack.hop)
         pieces: dict[int, list[np.ndarray]] = {stem: [EMPTY] for stem in built}
-        while hears and built and heard <= rack.position - CATCH_UP_HOPS * rack.hop:
+        while hears and built and heard < rack.position:  # what comes meanwhile is the hop loop's to catch up
             if heard >= start + n:
                 heard, pieces = rack.position, {stem: [EMPTY] for stem in built}
                 break

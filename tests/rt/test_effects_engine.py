@@ -125,7 +125,6 @@ def test_edits_while_it_plays_lose_no_sample_and_move_the_delay_with_them(song, 
             marks.append((engine.record_position, engine.plan.delay_samples))
         time.sleep(0.2)
         take.stop()
-        assert engine.counters()["late_hops"] == 0
     assert [d - DELAY for _, d in marks] == [0, 0, HOP, 2 * HOP, 2 * HOP, 0]
     for (mark, delay), (_, next_delay) in zip(marks, [*marks[1:], (0, DELAY)], strict=True):
         if delay == next_delay:  # the whole span until the next edit has settled

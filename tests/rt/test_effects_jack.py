@@ -93,7 +93,9 @@ def edits(engine, lines, spacing_s, made):
 
 def take(engine, server, x, work):
     """What comes back for x while `work` goes on; again where the machine lost a period."""
-    for _ in range(4):
+    for _ in range(2):
+        engine.stop_stream()  # a tap that went has left the ports alone
+        engine.start_stream()
         before = engine.counters()
         with JackTap(server, x, 2, x.shape[1] / RATE_HZ) as tap:
             tap.connect()
@@ -106,9 +108,7 @@ def take(engine, server, x, work):
         if not disturbed and after["xruns"] == before["xruns"] and after["late_hops"] == before["late_hops"]:
             assert after["bad_stem_samples"] == 0
             return y
-        engine.stop_stream()
-        engine.start_stream()
-    pytest.skip("four takes, and the machine lost a period or a hop in each: too busy to listen")
+    pytest.skip("two takes, and the machine lost a period or a hop in each: too busy to listen")
 
 
 def test_fifty_edits_that_change_nothing_are_not_heard(jack):
@@ -153,7 +153,7 @@ def test_fifty_edits_that_are_heard_do_not_click(jack):
 
 def test_ten_thousand_changes_in_ten_seconds(jack, tmp_path):
     """Over the protocol, as clients send them; the last of each is what is heard."""
-    x = music(RATE_HZ * 4) * np.float32(0.5)
+    x = music(RATE_HZ * 2) * np.float32(0.5)
     with (
         on_jack() as engine,
         serving(engine, tmp_path, []) as (_, address, tokens),

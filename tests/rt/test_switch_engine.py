@@ -162,9 +162,13 @@ def test_a_worker_that_dies_later_comes_back_with_the_new_profile(song):
         assert after["hops"] >= before["hops"]
         engine.set_mixer(MixerState(drums=engine.mixer.drums.__class__(solo=True)))
         time.sleep(0.5)
-        engine.levels()
-        time.sleep(0.5)
-        levels = engine.levels()
+        for _ in range(20):  # a busy machine may make it play dry for a moment
+            dry = engine.counters()["dry_samples"]
+            engine.levels()
+            time.sleep(0.5)
+            levels = engine.levels()
+            if engine.counters()["dry_samples"] == dry:
+                break
         ratio_db = max(levels["main"].peak_db) - max(levels["input"].peak_db)
         assert ratio_db == pytest.approx(20 * np.log10(0.125), abs=3.0)  # club's share; live's is 12 dB more
 
