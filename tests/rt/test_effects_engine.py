@@ -109,7 +109,7 @@ def test_the_delay_is_the_declared_one_whatever_is_latent(song, tmp_path, n_late
 
 
 def test_edits_while_it_plays_lose_no_sample_and_move_the_delay_with_them(song, tmp_path):
-    with playing(song) as engine:
+    with playing(song, waits=True) as engine:  # the clock waits for the worker: nothing may be late
         take = Take(engine, tmp_path)
         marks = [(0, DELAY)]
         for lines in (
@@ -125,6 +125,7 @@ def test_edits_while_it_plays_lose_no_sample_and_move_the_delay_with_them(song, 
             marks.append((engine.record_position, engine.plan.delay_samples))
         time.sleep(0.2)
         take.stop()
+        assert engine.counters()["late_hops"] == 0
     assert [d - DELAY for _, d in marks] == [0, 0, HOP, 2 * HOP, 2 * HOP, 0]
     for (mark, delay), (_, next_delay) in zip(marks, [*marks[1:], (0, DELAY)], strict=True):
         if delay == next_delay:  # the whole span until the next edit has settled
