@@ -3,26 +3,8 @@
 import math
 
 import pytest
-from browser_rig import PHONE, LivelyNode, launched, reached, serving, slider, visiting, wait_text
+from browser_rig import PHONE, LivelyNode, reached, slider, wait_text
 from control_node import TOKENS
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def running():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def open_page(browser, running):
-    with visiting(browser, running.port) as opened:
-        yield opened
 
 
 def force(running, **values):

@@ -4,17 +4,13 @@ import json
 import math
 from pathlib import Path
 
-import pytest
 from browser_rig import (
     EFFECTS,
     PHONE,
     WEB,
     LivelyNode,
-    launched,
     reached,
-    serving,
     slider,
-    visiting,
     wait_text,
 )
 
@@ -23,24 +19,6 @@ from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.errors import HostError
 
 EIGHT = ("noise_gate", "compressor", "peak_filter", "gain", "invert", "delay", "reverb", "reverb-2")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def running():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def open_page(browser, running):
-    with visiting(browser, running.port) as opened:
-        yield opened
 
 
 def put(running, stem, *inserts):

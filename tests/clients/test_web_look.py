@@ -4,25 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from browser_rig import PHONE, WIDE, launched, serving, visiting
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def running():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def open_page(browser, running):
-    with visiting(browser, running.port) as opened:
-        yield opened
+from browser_rig import PHONE, WIDE
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
