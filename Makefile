@@ -63,7 +63,10 @@ layers: env-dev
 	$(BIN)/lint-imports
 
 pytest: env-dev
-	$(BIN)/python -m pytest -m 'not slow'
+	@failed=0; \
+	$(BIN)/python -m pytest -m 'not slow and not realtime' -n auto --maxprocesses 4 --dist loadfile || failed=1; \
+	$(BIN)/python -m pytest -m 'not slow and realtime' || failed=1; \
+	exit $$failed
 
 docs: env-dev
 	$(BIN)/python -m stemrack.rt.control.documentation docs

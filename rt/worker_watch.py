@@ -190,7 +190,8 @@ class WorkerWatch:
         self._choose_again(hung=why == HUNG)
         if self._in_a_row >= MAX_DEATHS:
             self.state = "failed"
-            self._on_event(Event("running-dry", time.monotonic(), {"said": self.said}))
+            facts = {"said": self.said, "remedy": "choose a profile, the present one too, for a new worker"}
+            self._on_event(Event("running-dry", time.monotonic(), facts))
             return
         self.state = "restarting"
         self._next_start_s = time.monotonic() + BACKOFF_S[min(self._in_a_row, len(BACKOFF_S)) - 1]
@@ -224,13 +225,6 @@ class WorkerWatch:
         """Go on with another one's counters."""
         self.n_deaths += other.n_deaths
         self.n_restarts += other.n_restarts
-
-    def revive(self) -> None:
-        """Start a worker that was given up, or replace the one there is."""
-        self._child.kill()
-        self._in_a_row, self._next_start_s = 0, 0.0
-        self._plan = RunnerPlan(self._settings.runner)
-        self.state = "restarting"
 
     def end(self, timeout_s: float = REAP_S) -> None:
         """Make sure that the worker is gone."""

@@ -116,12 +116,12 @@ def serving(engine, folder, listeners, pages=None, **changes):
 
 
 @contextmanager
-def node_on(steady, folder, pages=None, **changes):
-    """An engine, its node, and the port it listens on."""
+def node_on(steady, folder, pages=None, *, waits=False, **changes):
+    """An engine, its node, and the port it listens on; waits: its clock stops while the worker has a hop to do."""
     settings = EngineSettings(
         hop=HOP,
         worker=WorkerSettings(load=OneStem),
-        devices=DeviceChoice(input=None, output=None, block_samples=BLOCK),
+        devices=DeviceChoice(input=None, output=None, block_samples=BLOCK, waits=waits),
         plan_for=lambda resolved: StreamPlan(rate_hz=RATE_HZ, delay_samples=DELAY, start_ramp_samples=0),
         input_file=steady,
     )

@@ -41,6 +41,11 @@ def tree_of(path):
     return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
 
 
+@cache
+def nodes_of(path):
+    return list(ast.walk(tree_of(path)))
+
+
 def test_files_hold_one_idea():
     long = {}
     for path in python_files(*PACKAGES, "tests"):
@@ -53,7 +58,7 @@ def test_files_hold_one_idea():
 def test_functions_fit_on_a_screen():
     long = {}
     for path in python_files(*PACKAGES, "tests"):
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
                 n_lines = node.end_lineno - first.lineno + 1
@@ -70,7 +75,7 @@ def test_no_name_that_says_nothing():
 def test_no_bare_or_broad_except():
     broad = []
     for path in python_files(*PACKAGES, "tests"):
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.ExceptHandler):
                 caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
                 names = {getattr(c, "id", getattr(c, "attr", None)) for c in caught}
@@ -149,7 +154,7 @@ def test_no_path_of_a_machine_and_no_address_of_a_registry():
 def stepping_classes():
     """Yield (name, whether it is a Streaming: its `init_state` takes a batch) of all that has state."""
     for path in python_files("models", "rt"):
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.ClassDef) and not _is_protocol(node):
                 methods = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
                 if {"init_state", "step"} <= set(methods):
@@ -188,7 +193,7 @@ def test_every_class_that_steps_is_tested():
 def test_every_test_file_is_collected(request):
     holders = []
     for path in python_files("tests"):
-        nodes = ast.walk(tree_of(path))
+        nodes = nodes_of(path)
         if any(isinstance(n, ast.FunctionDef) and n.name.startswith("test_") for n in nodes):
             assert path.name.startswith("test_"), f"{path} holds tests under a name that is not collected"
             holders.append(path)

@@ -207,7 +207,7 @@ class EngineNode:
         elif path in ("device/input", "device/output"):
             side = path.rpartition("/")[2]
             engine.change_devices(replace(engine.settings.devices, **{side: value}))
-        elif value != self._profile:
+        elif value != self._profile or engine.worker.state == "failed":
             if self._settings.change_profile is None:
                 raise ConfigError(f"profile {value}: start the node with -n {value}, it cannot change here")
             self._settings.change_profile(str(value))

@@ -15,6 +15,7 @@ from stemrack.rt.control.pages import load_pages
 CHROMIUM = shutil.which("chromium")
 WEB = Path(__file__).resolve().parents[2] / "clients" / "web"
 pytestmark = [
+    pytest.mark.realtime,
     pytest.mark.skipif(CHROMIUM is None, reason="not installed: chromium"),
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc"),
 ]

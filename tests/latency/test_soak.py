@@ -20,6 +20,8 @@ from stemrack.rt.stream import StreamPlan
 from stemrack.rt.virtual import VirtualDevice
 from stemrack.rt.worker import WorkerSettings
 
+pytestmark = pytest.mark.realtime
+
 SETTINGS = EngineSettings(
     hop=HOP,
     worker=WorkerSettings(load=FakeSeparator),

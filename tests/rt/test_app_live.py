@@ -19,6 +19,8 @@ from stemrack.rt.control_log import ControlLog
 from stemrack.rt.errors import ConfigError, DeviceError, OutputError
 from stemrack.rt.meters import Level
 
+pytestmark = pytest.mark.realtime
+
 PROGRAM = [sys.executable, "-m", "stemrack.rt.app"]
 
 

@@ -25,7 +25,10 @@ from stemrack.rt.pipeline import live_latency_samples
 from stemrack.rt.stream import StreamPlan
 from stemrack.rt.worker import WorkerSettings
 
-pytestmark = pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "JACK is there")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "JACK is there"),
+]
 
 PERIOD = 256
 RATE_HZ = 44_100

@@ -28,7 +28,10 @@ from stemrack.rt.recording import RecordSettings
 from stemrack.rt.stream import StreamPlan
 from stemrack.rt.worker import WorkerSettings
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc"),
+]
 
 BLOCK = 256
 DELAY = delay_for(HOP, LATENCY, (BLOCK,)) + 2 * HOP
@@ -239,7 +242,7 @@ def test_silence_stays_silence(song, tmp_path):
     assert not story.heard("killed").any()
 
 
-def test_a_worker_that_always_dies_leaves_the_node_playing_dry(song):
+def test_a_worker_that_always_dies_leaves_the_node_dry_until_a_profile_is_chosen(song):
     with playing(song, pace=1.0) as engine:
         store(engine.block.words, FAULT, FAULT_RAISE)
         until(lambda: engine.worker.state == "failed", 60.0)
@@ -250,7 +253,7 @@ def test_a_worker_that_always_dies_leaves_the_node_playing_dry(song):
         assert engine.record_position > position + 5_000
         assert max(engine.levels()["main"].rms_db) > -40.0
         store(engine.block.words, FAULT, FAULT_NONE)
-        engine.worker.revive()
+        engine.change_profile("as before", settings_for(song))
         until(lambda: is_wet(engine))
 
 

@@ -15,9 +15,10 @@ from stemrack.rt.engine import Engine, EngineSettings
 from stemrack.rt.stream import StreamPlan
 from stemrack.rt.worker import WorkerSettings
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_for_pulse()), reason=missing_for_pulse() or "PulseAudio is there"
-)
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(bool(missing_for_pulse()), reason=missing_for_pulse() or "PulseAudio is there"),
+]
 
 RATE_HZ = 44_100
 TARGET = 8_192

@@ -14,6 +14,8 @@ from jack_server import JackServer, missing_for_jack, wait_until
 from jack_tap import JackTap
 from pulse_server import PulseServer, missing_for_pulse
 
+pytestmark = pytest.mark.realtime
+
 needs_jack = pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "-")
 needs_pulse = pytest.mark.skipif(bool(missing_for_pulse()), reason=missing_for_pulse() or "-")
 
@@ -84,14 +86,14 @@ def noise(n, n_channels=2, seed=5):
     return (0.25 * np.random.default_rng(seed).standard_normal((n_channels, n))).astype(np.float32)
 
 
-def undisturbed(tap, attempts=10):
+def undisturbed(tap, attempts=30):
     """What a tap records in its first run in which JACK itself loses no period to a busy machine."""
     for _ in range(attempts):
         tap.run()
         y = tap.wait()
         if (tap.n_xruns, tap.gaps) == (0, []):
-            break
-    return y
+            return y
+    pytest.skip(f"JACK lost periods in each of {attempts} takes: the machine is too busy to listen")
 
 
 def delay_of(x, y):
@@ -121,12 +123,12 @@ def test_jack_shows_portaudio_one_device_named_system(jack):
 
 @needs_jack
 def test_tap_records_what_it_feeds_itself_in_the_same_period(jack):
-    x = noise(RATE_HZ // 2)
-    with JackTap(jack, x, 2, 1.0) as tap:
+    x = noise(RATE_HZ // 8)
+    with JackTap(jack, x, 2, 0.25) as tap:
         tap.connect_to_itself()
         y = undisturbed(tap)
-        assert (tap.n_lost, tap.gaps) == (0, [])
-    assert y.shape == (2, RATE_HZ)
+        assert tap.n_lost == 0
+    assert y.shape == (2, RATE_HZ // 4)
     assert np.array_equal(y[:, : x.shape[1]], x)
     assert not y[:, x.shape[1] :].any()
 
@@ -134,18 +136,17 @@ def test_tap_records_what_it_feeds_itself_in_the_same_period(jack):
 @needs_jack
 @pytest.mark.parametrize("synchronous", [False, True])
 def test_portaudio_over_jack_gives_back_every_bit(synchronous):
-    x = noise(RATE_HZ // 2)
+    x = noise(RATE_HZ // 8)
     server = JackServer(period=PERIOD, synchronous=synchronous)
-    with server, copying(server) as counters, JackTap(server, x, 8, 0.7) as tap:
+    with server, copying(server) as counters, JackTap(server, x, 8, 0.25) as tap:
         assert tap.connect().startswith("PortAudio")
         y = undisturbed(tap)
-        noticed = tap.n_xruns, tap.gaps
     delay = delay_of(x[0], y[0])
-    assert delay == PERIOD, noticed
+    assert delay == PERIOD
     for channel in range(8):
-        assert np.array_equal(y[channel, delay : delay + x.shape[1]], x[channel % 2]), (channel, noticed)
+        assert np.array_equal(y[channel, delay : delay + x.shape[1]], x[channel % 2]), channel
     assert not y[:, :delay].any()
-    assert counters["callbacks"] >= 0.7 * RATE_HZ / PERIOD
+    assert counters["callbacks"] >= 0.25 * RATE_HZ / PERIOD
 
 
 @needs_jack

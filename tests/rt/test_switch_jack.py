@@ -15,7 +15,10 @@ from stemrack.rt.app_live import engine_settings, overridden
 from stemrack.rt.app_profile import ProfileDesk
 from stemrack.rt.engine import Engine
 
-pytestmark = pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "JACK is there")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "JACK is there"),
+]
 
 PERIOD = 256
 LEVEL = 0.25

@@ -17,7 +17,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from stemrack.rt.control.codec import JSON, Codec
 from stemrack.rt.control.messages import Get, Identify
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc"),
+]
 
 SECONDS = 4.0
 

@@ -22,6 +22,7 @@ from stemrack.rt.stream import StreamPlan
 from stemrack.rt.worker import WorkerSettings
 
 pytestmark = [
+    pytest.mark.realtime,
     pytest.mark.skipif(bool(missing_for_pulse()), reason=missing_for_pulse() or "PulseAudio is there"),
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at processes through /proc"),
 ]

@@ -13,9 +13,13 @@ from stemrack.rt.midi.binding import gain_at
 from stemrack.rt.midi.desk import MidiDesk
 from stemrack.rt.midi.mapping_file import parse_mapping
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_for_jack()) or not Path("/proc/self/fd").exists(), reason=missing_for_jack() or "needs /proc"
-)
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(
+        bool(missing_for_jack()) or not Path("/proc/self/fd").exists(),
+        reason=missing_for_jack() or "needs /proc",
+    ),
+]
 GAIN = "stem/vocals/gain_db"
 
 

@@ -26,6 +26,8 @@ from stemrack.rt.midi.mapping import Mapper
 from stemrack.rt.midi.port import MidiPorts
 from stemrack.rt.params import MixerState
 
+pytestmark = pytest.mark.realtime
+
 needs_jack = pytest.mark.skipif(bool(missing_for_jack()), reason=missing_for_jack() or "jack is there")
 GAIN, MUTE = "stem/vocals/gain_db", "stem/vocals/mute"
 LIMIT_S = 20.0
