@@ -26,7 +26,8 @@ class Budget:
 
     hop: the separator's, or the slots' where that is longer.  grid_samples: 0 where stems come in hops.
     block_samples: 0 where it changes, up to largest_block.  separator_samples: latency of the separation,
-    with rate conversion.  allowance_samples: 0 takes the least that is safe, `least_allowance`.
+    with rate conversion.  allowance_samples: 0 takes the least that is safe, `least_allowance`;
+    effects_allowance_samples comes on top of it.
     """
 
     rate_hz: int
@@ -37,6 +38,7 @@ class Budget:
     largest_block: int = 0
     allowance_samples: int = 0
     effects_samples: int = 0
+    effects_allowance_samples: int = 0
     limiter_samples: int = 0
     follower_samples: int = 0
     """Fill of the capture ring where input and output are separate devices."""
@@ -83,7 +85,7 @@ class Budget:
     @property
     def allowance(self) -> int:
         """Time given to the worker, with the cross-fade that must still fit in."""
-        return max(self.allowance_samples, self.least_allowance)
+        return max(self.allowance_samples, self.least_allowance) + self.effects_allowance_samples
 
     @property
     def delay_samples(self) -> int:

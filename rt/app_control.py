@@ -65,7 +65,7 @@ def node_settings(
         inputs=_choices(control.inputs, found.input),
         outputs=_choices(control.outputs, found.output),
         scene_file=state_folder() / "scenes.json",
-        presets=presets_of(config, engine.effect_table),
+        presets=presets_of(config, engine.effects.table),
         profiles=profiles.choices if profiles else (),
         change_profile=profiles.change if profiles else None,
     )

@@ -86,6 +86,7 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
         effect_table=effects.table,
         impulses=effects.impulses,
         chains=chains,
+        effects_allowance_samples=config.effects.allowance_samples,
     )
 
 
@@ -103,10 +104,10 @@ def _check(config: Any) -> None:
         raise ConfigError(f"[device] input = {device.input!r}: {said}")
 
 
-def budget_for(config: Any, resolved: Any, slots: int = 0, effects: int = 0) -> Any:
+def budget_for(config: Any, resolved: Any, slots: int = 0, effects: tuple[int, int] = (0, 0)) -> Any:
     """Return the latency budget on the devices that were found; slots: as for `engine_settings`.
 
-    effects: latency of the chains, in samples.
+    effects: latency of the chains and time for them, in samples.
     """
     from ..latency.budget import Budget
     from .block import slot_hop
@@ -125,7 +126,8 @@ def budget_for(config: Any, resolved: Any, slots: int = 0, effects: int = 0) -> 
         largest_block=resolved.largest_block,
         separator_samples=live_latency_samples(profile.hop, profile.latency_samples, resolved.rate_hz, grid),
         allowance_samples=config.engine.allowance_samples,
-        effects_samples=effects,
+        effects_samples=effects[0],
+        effects_allowance_samples=effects[1],
         limiter_samples=limiter_latency(LIMITER_LOOKAHEAD) if config.mixer.true_peak else 0,
         follower_samples=capture_target(resolved) if resolved.separate_input else 0,
         window_ms=profile.window_latency_ms,
@@ -177,7 +179,7 @@ def head_lines(config: Any, engine: Any) -> list[str]:
     from ..latency.budget import budget_rows, worker_time_samples
 
     found = engine.resolved
-    budget = budget_for(config, found, effects=engine.effects.planned_samples)
+    budget = budget_for(config, found, effects=engine.effects.planned_parts)
     source = config.device.file or found.input or "silence"
     if config.device.file:
         source += " (looped)"
@@ -281,7 +283,7 @@ def _control(config: Any, engine: Any, listen: Any) -> Any:
 
 def latency_ms(config: Any, engine: Any) -> float:
     """Return what the budget says on the devices that the engine has now."""
-    budget = budget_for(config, engine.resolved, engine.slot_hop, engine.effects.planned_samples)
+    budget = budget_for(config, engine.resolved, engine.slot_hop, engine.effects.planned_parts)
     return budget.ms(budget.total_samples)
 
 

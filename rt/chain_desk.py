@@ -48,19 +48,28 @@ Note = Callable[[str, dict[str, Any]], None]
 class ChainDesk:
     """The chains of a node.
 
-    `target` is what everybody sees; what is heard follows.  Thread: any; `poll` and `follow` the engine's.
+    `target` is what everybody sees; what is heard follows.  allowance_samples: more time for the worker while
+    there are effects.  Thread: any; `poll` and `follow` the engine's.
     """
 
     def __init__(
-        self, block: Block, table: EffectTable, impulses: Mapping[str, Path], chains: Chains, note: Note
+        self,
+        block: Block,
+        table: EffectTable,
+        impulses: Mapping[str, Path],
+        chains: Chains,
+        note: Note,
+        *,
+        allowance_samples: int = 0,
     ) -> None:
         self.table, self._impulses, self._block, self._note = table, impulses, block, note
+        self._allowance_samples = allowance_samples
         self.target = chains
         self._accepted = chains
         self.costs: Mapping[str, tuple[float, float]] = {}
         """Mean and longest time of each insert in microseconds a hop, by 'stem/insert'."""
         self.planned_samples = 0
-        """Latency of effects that the delay has room for."""
+        """What the delay has for effects: their latency, and time."""
         self._revision = 1
         self._by_revision = {1: chains}
         """Those that may still be told to be in force."""
@@ -171,18 +180,31 @@ class ChainDesk:
     def _in_force(self) -> int:
         return load(self._block.words, of_worker(self._block.words, EFFECTS_SAMPLES))
 
+    @property
+    def allowance_samples(self) -> int:
+        """Time that the effects there are, or will be, get."""
+        return self._allowance_samples if any(chain for _, chain in self.target) else 0
+
     def needed_samples(self, hop: int) -> int:
-        """Return the latency of effects, in force and to come, in whole hops of the separator."""
+        """Return effects' time and their latency, in force and to come, in whole hops of the separator."""
         wanted = load(self._block.words, of_worker(self._block.words, EFFECTS_WANTED))
-        return in_hops(max(wanted, self._in_force), hop)
+        return in_hops(max(wanted, self._in_force), hop) + self.allowance_samples
+
+    @property
+    def planned_parts(self) -> tuple[int, int]:
+        """Latency of the effects and time for them, which make up `planned_samples`."""
+        time_samples = min(self.allowance_samples, self.planned_samples)
+        return self.planned_samples - time_samples, time_samples
 
     def plan(self, samples: int) -> None:
         """Say what the delay of a stream, or of another profile, has room for."""
         self.planned_samples = samples
         self._allow()
 
-    def _allow(self) -> None:
-        store(self._block.words, EFFECTS_ALLOWED, self.planned_samples)
+    def _allow(self, samples: int | None = None) -> None:
+        """Tell the worker how much latency there is room for: the allowance is none."""
+        planned = self.planned_samples if samples is None else samples
+        store(self._block.words, EFFECTS_ALLOWED, max(0, planned - self.allowance_samples))
 
     def follow(self, plan: StreamPlan, audio: AudioWatch, hop: int) -> StreamPlan:
         """Return the stream's plan after a look at the latency of the effects.
@@ -194,7 +216,7 @@ class ChainDesk:
         self._allow()
         needed, planned = self.needed_samples(hop), self.planned_samples
         if needed < planned:  # first take the room away, then see whether it was claimed meanwhile
-            store(self._block.words, EFFECTS_ALLOWED, needed)
+            self._allow(needed)
             if self.needed_samples(hop) != needed:
                 return plan
         if needed == planned:

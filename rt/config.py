@@ -213,12 +213,17 @@ class EffectsConfig:
 
     presets, impulses: folders with presets of your own, and with impulse responses for convolution.
     plugin_folders: where `stemrack plugins scan` looks; [] for where plugins are installed.
+    allowance_samples: more time for the worker while there are effects, and more delay; 0 for none.
     """
 
     preset: str = ""
     presets: str = ""
     impulses: str = ""
     plugin_folders: tuple[str, ...] = ()
+    allowance_samples: int = 512
+
+    def __post_init__(self) -> None:
+        _limit("allowance_samples", self.allowance_samples, 0, ALLOWANCE_LIMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from .block import (
 )
 from .chain_desk import ChainDesk
 from .chains import Chains
+from .child import process_context
 from .control_log import ControlLog, ProfileChange
 from .drift import drift_ppm
 from .effect_builtin import BUILT_IN
@@ -64,6 +64,8 @@ class EngineSettings:
     impulses: Mapping[str, Path] = field(default_factory=dict)
     """Files of impulse responses, by the names that the table has for them."""
     chains: Chains = Chains()  # noqa: RUF009  frozen
+    effects_allowance_samples: int = 0
+    """As for `ChainDesk`."""
 
 
 class Engine:
@@ -76,12 +78,17 @@ class Engine:
 
     def __init__(self, settings: EngineSettings, on_event: Callable[[Event], None] | None = None) -> None:
         self.settings = settings
-        self._context = multiprocessing.get_context("spawn")
+        self._context = process_context()
         self.block: Block = make_block(Geometry.for_separator(settings.hop), self._context)
         self.events: deque[Event] = deque(maxlen=N_EVENTS)
         self._on_event = on_event
         self.effects = ChainDesk(
-            self.block, settings.effect_table, settings.impulses, settings.chains, self._note_of
+            self.block,
+            settings.effect_table,
+            settings.impulses,
+            settings.chains,
+            self._note_of,
+            allowance_samples=settings.effects_allowance_samples,
         )
         self._supervisor = Supervisor(
             self.block,
@@ -323,11 +330,6 @@ class Engine:
             if self._writer is None:
                 raise EngineStateError("the stream has not been opened: call start first")
             self._writer.set_target(state)
-
-    @property
-    def effect_table(self) -> EffectTable:
-        """What can be put into a chain."""
-        return self.effects.table
 
     @property
     def chains(self) -> Chains:

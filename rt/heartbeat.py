@@ -18,6 +18,9 @@ _PRIORITY = 5
 """SCHED_RR priority of the worker: below the audio thread's (20 with `jackd -P 20`), above what is normal."""
 
 
+_parent_pid: int | None = None
+
+
 def age_s(block: Block, index: int) -> float:
     """Return the age of a heartbeat word in seconds (the monotonic clock is the same for all processes)."""
     return (time.monotonic_ns() - load(block.words, index)) / 1e9
@@ -29,12 +32,18 @@ def beat(block: Block, index: int) -> None:
 
 
 def node_is_gone(block: Block, level: int) -> bool:
-    """Return whether a child is to end: SHUTDOWN came to its level, or the node was silent for LIMIT_S."""
-    return load(block.words, SHUTDOWN) >= level or age_s(block, NODE_HEARTBEAT_NS) > LIMIT_S
+    """Return whether a child is to end: SHUTDOWN came to its level, or the node was silent for LIMIT_S.
+
+    Also where the process is gone that it came from: the node takes it for dead then, and starts another.
+    """
+    told = load(block.words, SHUTDOWN) >= level or age_s(block, NODE_HEARTBEAT_NS) > LIMIT_S
+    return told or (_parent_pid is not None and os.getppid() != _parent_pid)
 
 
 def begin_child() -> None:
-    """Leave Ctrl-C to the node: a terminal sends it to all processes."""
+    """Leave Ctrl-C to the node, a terminal sends it to all processes; remember where this one came from."""
+    global _parent_pid
+    _parent_pid = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

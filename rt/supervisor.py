@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import BaseContext
 from typing import Any, Literal
 
 from .atomics import load, store
@@ -30,7 +30,7 @@ from .block import (
     WORKER_SHIFT,
     Block,
 )
-from .child import REAP_S, Child, Event, OnEvent
+from .child import REAP_S, Child, Event, OnEvent, child_process
 from .heartbeat import age_s, beat
 from .rack_thread import EffectSettings
 from .stream import StreamPlan
@@ -48,7 +48,7 @@ AudioState = Literal["starting", "idle", "opening", "running", "waiting", "stopp
 class AudioWatch:
     """The audio process's life, and its stream's.  Thread: the supervisor's."""
 
-    def __init__(self, block: Block, context: SpawnContext, semaphore: Any, on_event: OnEvent) -> None:
+    def __init__(self, block: Block, context: BaseContext, semaphore: Any, on_event: OnEvent) -> None:
         self._block, self._context, self._semaphore = block, context, semaphore
         self._on_event = on_event
         self._child = Child(self._make)
@@ -67,7 +67,7 @@ class AudioWatch:
     def _make(self) -> Any:
         self._pipe, self._theirs = self._context.Pipe()
         arguments = (self._block.raw, self._block.geometry, self._semaphore, self._theirs)
-        return self._context.Process(target=run_audio, args=arguments, name="stemrack-audio", daemon=True)
+        return child_process(self._context, "stemrack-audio", run_audio, arguments)
 
     @property
     def pid(self) -> int | None:
@@ -184,7 +184,7 @@ class Supervisor:
     def __init__(
         self,
         block: Block,
-        context: SpawnContext,
+        context: BaseContext,
         settings: WorkerSettings,
         on_event: OnEvent,
         *,

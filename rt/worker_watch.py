@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import BaseContext
 from typing import Any, Literal
 
 from .atomics import load, store
@@ -20,7 +20,7 @@ from .block import (
     Block,
     text_in,
 )
-from .child import REAP_S, Child, Event, OnEvent
+from .child import REAP_S, Child, Event, OnEvent, child_process
 from .heartbeat import LIMIT_S, age_s, beat
 from .rack_thread import LOADING, EffectSettings
 from .runner_choice import RunnerPlan
@@ -54,7 +54,7 @@ class WorkerWatch:
     def __init__(
         self,
         block: Block,
-        context: SpawnContext,
+        context: BaseContext,
         semaphore: Any,
         settings: WorkerSettings,
         on_event: OnEvent,
@@ -79,7 +79,7 @@ class WorkerWatch:
             self.pipe, theirs = context.Pipe()
             settings = replace(self._settings_now(), effects=self._effects())
             arguments = (block.raw, block.geometry, semaphore, settings, which, theirs)
-            return context.Process(target=run_worker, args=arguments, name="stemrack-worker", daemon=True)
+            return child_process(context, "stemrack-worker", run_worker, arguments)
 
         self._child = Child(spawn)
         self.state: WorkerState = "starting"

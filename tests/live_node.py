@@ -1,6 +1,7 @@
 """A live node for tests: engine on the virtual clock, state, and the real port; and a client to ask it."""
 
 import asyncio
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -54,14 +55,33 @@ class Caller:
     def _run(self, coroutine):
         return self._loop.run_until_complete(asyncio.wait_for(coroutine, 20.0))
 
+    def pour(self, kind, fields, period_s):
+        """Replies to many requests, one sent every period_s whether or not those before are answered."""
+        return self._loop.run_until_complete(asyncio.wait_for(self._pour(kind, fields, period_s), 120.0))
+
+    async def _pour(self, kind, fields, period_s):
+        sender = asyncio.create_task(self._send(kind, fields, period_s))
+        replies = [await self._until(lambda m: isinstance(m, Reply | Error)) for _ in fields]
+        await sender
+        return replies
+
+    async def _send(self, kind, fields, period_s):
+        began = time.monotonic()
+        for n, given in enumerate(fields):
+            self.session.request(kind, **given)
+            await self._send_all()
+            await asyncio.sleep(max(0.0, began + (n + 1) * period_s - time.monotonic()))
+
     async def _answer(self, request_id):
         return await self._until(lambda m: isinstance(m, Reply | Error) and m.id == request_id)
 
+    async def _send_all(self):
+        while self.session.outgoing:
+            await self._connection.send(self.session.outgoing.pop(0))
+
     async def _until(self, fits):
         while True:
-            for out in self.session.outgoing:
-                await self._connection.send(out)
-            self.session.outgoing.clear()
+            await self._send_all()
             message = self.session.receive(await self._connection.recv())
             self.heard.append(message)
             if fits(message):
@@ -75,7 +95,8 @@ def calling(address, token, **subscribe):
     session = ClientSession(Codec(JSON), identify)
 
     async def open_one():
-        connection = await connect(address.url().replace("http", "ws"), subprotocols=[JSON], compression=None)
+        where = address.url().replace("http", "ws")
+        connection = await connect(where, subprotocols=[JSON], compression=None, close_timeout=1.0)
         while not session.is_ready:
             session.receive(await connection.recv())
             for out in session.outgoing:
@@ -117,7 +138,7 @@ def serving(engine, folder, listeners, pages=None, **changes):
 
 @contextmanager
 def node_on(steady, folder, pages=None, *, waits=False, **changes):
-    """An engine, its node, and the port it listens on; waits: its clock stops while the worker has a hop to do."""
+    """An engine, its node, and its port; waits: the clock stops while the worker has a hop to do."""
     settings = EngineSettings(
         hop=HOP,
         worker=WorkerSettings(load=OneStem),

@@ -77,7 +77,7 @@ class EngineNode:
         self._profile = settings.profile
         self._declared: tuple[StreamPlan | None, str] = None, ""
         self._latency_ms = 0.0
-        table = ChainTable(_parameters(settings), InsertParameters(engine.effect_table))
+        table = ChainTable(_parameters(settings), InsertParameters(engine.effects.table))
         values = table.defaults | values_of(engine.mixer) | self._status()
         values |= {"device/input": _input_of(engine), "device/output": _output_of(engine)}
         values["engine/profile"] = settings.profile

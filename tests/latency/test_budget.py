@@ -40,6 +40,16 @@ def test_stems_are_always_in_time_and_the_time_is_what_is_said(block):
     assert simulated >= 0
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_time_for_effects_is_time_for_the_worker(block):
+    budget = budget_of(block, effects_samples=512, effects_allowance_samples=512)
+    simulated = least_time([block] * (200_000 // block), 512, 1024, budget.delay_samples)
+    assert simulated == worker_time_samples(budget)
+    # the callback comes once a block: the time is whole blocks
+    assert simulated >= worker_time_samples(budget_of(block, effects_samples=512)) + 512 // block * block
+    assert budget.delay_samples == budget_of(block).delay_samples + 1024
+
+
 def test_changing_blocks():
     budget = budget_of(0, largest_block=2048)
     chance = random.Random(1)

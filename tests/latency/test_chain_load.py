@@ -1,4 +1,5 @@
 import time
+from types import SimpleNamespace
 
 from stemrack.latency import chain_load
 from stemrack.rt.chains import Chains, line_of
@@ -6,7 +7,7 @@ from stemrack.rt.effect_builtin import BUILT_IN
 
 
 class FakeEngine:
-    effect_table = BUILT_IN
+    effects = SimpleNamespace(table=BUILT_IN)
 
     def __init__(self):
         self.chains = Chains()

@@ -297,6 +297,32 @@ def test_before_a_stream_the_chains_there_are_have_room(desk, block):
     assert desk.planned_samples == load(block.words, EFFECTS_ALLOWED) == 2048
 
 
+def test_effects_get_time_of_which_no_latency_may_be_had(block, audio):
+    desk = ChainDesk(block, TABLE, {}, BEGINNING, lambda kind, facts: None, allowance_samples=300)
+    desk.plan(desk.needed_samples(HOP_SAMPLES))
+    assert (desk.planned_samples, desk.planned_parts) == (300, (0, 300))
+    assert load(block.words, EFFECTS_ALLOWED) == 0
+    store(block.words, EFFECTS_WANTED, 220)
+    plan = desk.follow(replace(PLAN, delay_samples=PLAN.delay_samples + 300), audio, HOP_SAMPLES)
+    assert plan.delay_samples == PLAN.delay_samples + 300 + 512
+    assert desk.planned_parts == (512, 300)
+    store(block.words, DELAY_SAMPLES, plan.delay_samples)  # the callback has faded to it
+    desk.follow(plan, audio, HOP_SAMPLES)
+    assert load(block.words, EFFECTS_ALLOWED) == 512
+
+
+def test_without_effects_there_is_no_time_for_them(block, audio):
+    desk = ChainDesk(block, TABLE, {}, Chains(), lambda kind, facts: None, allowance_samples=300)
+    desk.plan(desk.needed_samples(HOP_SAMPLES))
+    assert desk.planned_samples == 0
+    desk.set_target(BEGINNING)
+    plan = desk.follow(PLAN, audio, HOP_SAMPLES)
+    assert plan.delay_samples == PLAN.delay_samples + 300
+    store(block.words, DELAY_SAMPLES, plan.delay_samples)
+    desk.set_target(Chains())
+    assert desk.follow(plan, audio, HOP_SAMPLES) == PLAN
+
+
 def test_chains_without_room_are_refused_and_the_accepted_ones_wanted_again(desk, block, audio, notes):
     desk.set_target(Chains())
     store(block.words, EFFECTS_WANTED, TOO_LATE)

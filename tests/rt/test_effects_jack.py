@@ -164,18 +164,22 @@ def test_ten_thousand_changes_in_ten_seconds(jack, tmp_path):
     ):
         caller.ask(Set, path="stem/vocals/chain", value="gain compressor")
         caller.ask(Set, path="stem/drums/chain", value="peak_filter reverb")
-        started = time.monotonic()
+        batches = []
         for n in range(2_500):
             gain_db = 12.0 * math.sin(n / 50.0)
-            batch = [
-                Set(path="stem/vocals/fx/gain/gain_db", value=gain_db),
-                Set(path="stem/vocals/fx/compressor/threshold_db", value=gain_db - 20.0),
-                Set(path="stem/drums/fx/peak_filter/gain_db", value=gain_db),
-                Set(path="stem/drums/fx/reverb/wet_level", value=abs(gain_db) / 20.0),
-            ]
-            reply = caller.ask(Batch, requests=tuple(batch))
-            assert isinstance(reply, Reply)
-            time.sleep(max(0.0, started + n * 0.004 - time.monotonic()))
+            batches.append(
+                (
+                    Set(path="stem/vocals/fx/gain/gain_db", value=gain_db),
+                    Set(path="stem/vocals/fx/compressor/threshold_db", value=gain_db - 20.0),
+                    Set(path="stem/drums/fx/peak_filter/gain_db", value=gain_db),
+                    Set(path="stem/drums/fx/reverb/wet_level", value=abs(gain_db) / 20.0),
+                )
+            )
+        started = time.monotonic()
+        replies = caller.pour(Batch, [{"requests": batch} for batch in batches], 0.004)
+        took_s = time.monotonic() - started
+        assert took_s < 20.0  # 10.0 on a quiet machine: the node answers as fast as it is asked
+        assert all(isinstance(reply, Reply) for reply in replies)
         caller.ask(Set, path="stem/vocals/chain", value="gain")
         caller.ask(Set, path="stem/drums/chain", value="")
         caller.ask(Set, path="stem/vocals/fx/gain/gain_db", value=0.0)

@@ -271,6 +271,21 @@ def test_audio_process_killed_is_back_within_two_seconds(song):
         assert engine.counters()["audio_restarts"] == 1
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="children are forked from a process of their own on Linux"
+)
+def test_where_processes_come_from_is_killed_and_all_of_them_come_back(song):
+    with playing(song) as engine:
+        pids = engine.audio.pid, engine.worker.pid
+        parents = {int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]) for pid in pids}
+        assert len(parents) == 1
+        assert os.getpid() not in parents
+        os.kill(parents.pop(), signal.SIGKILL)
+        until(lambda: not any(map(is_running, pids)))  # not two that write the same slots
+        until(lambda: engine.counters()["audio_restarts"] == 1 and engine.worker.n_restarts == 1)
+        until(lambda: is_wet(engine))
+
+
 NODE = """
 import sys, time
 from pathlib import Path
