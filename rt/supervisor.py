@@ -41,6 +41,8 @@ AUDIO_LIMIT_S = 5.0
 """The audio process may be opening a device, which takes seconds on some systems."""
 CEASED_S = 0.8
 """A stream without a callback for so long has lost its device."""
+BEGIN_S = 4.0
+"""The same before its first: PulseAudio holds streams up for a second that are opened right after a look."""
 
 AudioState = Literal["starting", "idle", "opening", "running", "waiting", "stopping"]
 
@@ -63,6 +65,8 @@ class AudioWatch:
         self._open: tuple[DeviceChoice, StreamPlan] | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._seen_s = 0.0
+        self._before: tuple[int, int] = (0, 0)
+        """Counts when the stream was asked for."""
 
     def _make(self) -> Any:
         self._pipe, self._theirs = self._context.Pipe()
@@ -86,6 +90,7 @@ class AudioWatch:
     def tell(self, order: str, *given: Any) -> None:
         """Send an order to the audio process; its answer comes by `tick`."""
         self.error = self.surveyed = None
+        self._before = self._moved()
         self._pipe.send((order, *given))
         if order == "resolve":
             self.resolved = None
@@ -146,11 +151,14 @@ class AudioWatch:
 
     def _watch_callbacks(self) -> None:
         now, moved = time.monotonic(), self._moved()
-        captured = bool(self._open) and self._open[1].input_source == INPUT_FROM_CAPTURE
-        if moved[0] != self._seen[0] and (not captured or moved[1] != self._seen[1]):
+        if self._differs(moved, self._seen):
             self._seen, self._seen_s = moved, now
-        elif now - self._seen_s > CEASED_S:
+        elif now - self._seen_s > (CEASED_S if self._differs(moved, self._before) else BEGIN_S):
             self._again("device-lost", {"silent_s": round(now - self._seen_s, 2)})
+
+    def _differs(self, now: tuple[int, int], before: tuple[int, int]) -> bool:
+        captured = bool(self._open) and self._open[1].input_source == INPUT_FROM_CAPTURE
+        return now[0] != before[0] and (not captured or now[1] != before[1])
 
     def _again(self, kind: str, facts: dict[str, Any]) -> None:
         """Kill the process, spawn a new one, and have it wait for the devices of the stream that was open."""
@@ -164,6 +172,7 @@ class AudioWatch:
         self.n_restarts += 1
         self.start()
         if before:
+            self._before = self._moved()
             self._pipe.send(("wait", *before))
             self.state = "waiting"
 
