@@ -210,9 +210,10 @@ class Supervisor:
         self.audio = AudioWatch(block, context, semaphore, on_event)
 
     def start(self) -> None:
-        """Spawn both."""
+        """Start both."""
         beat(self._block, NODE_HEARTBEAT_NS)
         self.worker.start()
+        beat(self._block, NODE_HEARTBEAT_NS)  # the first start of all may take long: our code is compiled
         self.audio.start()
 
     def tick(self) -> None:

@@ -15,6 +15,8 @@ from control_wire import BINARY, CLOSE, MSGPACK, TEXT, Wire, eventually, joined,
 from stemrack.rt.control import protocol, server
 from stemrack.rt.control.messages import CloseCode
 
+pytestmark = pytest.mark.realtime
+
 # -- where a request comes from -----------------------------------------------------------------------------
 
 OWN = "127.0.0.1:{port}"

@@ -16,6 +16,8 @@ from stemrack.rt.control.codec import JSON, Codec
 from stemrack.rt.control.messages import CloseCode, Identify, Meters, Subscriptions
 from stemrack.rt.control.protocol import ClientSession
 
+pytestmark = pytest.mark.realtime
+
 SOON_S = 5.0
 
 

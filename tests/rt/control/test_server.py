@@ -287,7 +287,7 @@ def test_the_end_is_told(monkeypatch):
         inside, node = running.server, running.node
         began_s = time.monotonic()
         running.stop()
-        assert time.monotonic() - began_s < 2.0
+        assert time.monotonic() - began_s < 5.0  # 0.5 s, and a busy machine
         assert clients[1].next_message("deltas")["changes"][0]["values"] == {GAIN: -9.0}
         assert [wire.close_code() for wire in clients] == [CloseCode.STOPPING] * 3
         assert all(wire.is_gone() for wire in (*half, lazy))
