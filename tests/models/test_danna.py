@@ -15,8 +15,6 @@ from stemrack.models.profiles import load_profile
 from stemrack.rt.separate import load_separator
 
 SETS = ("xumx", "demucs", "unet+demucs", "xumx+unet", "xumx+unet+demucs")
-STREAMED = ("xumx", "demucs", "xumx+unet+demucs")
-"""Sets for the contract, which takes many seconds with a U-Net: one of each kind of input, and all."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,7 @@ def _ensemble(folder: Path, kinds: str) -> Ensemble:
     return Ensemble(profile, {m.kind: load_network(m, paths[m.kind]) for m in profile.members})
 
 
-@pytest.mark.parametrize("kinds", STREAMED)
+@pytest.mark.parametrize("kinds", SETS)
 def test_contract(folder, kinds):
     def noise(batch: int, n: int, rng: np.random.Generator) -> torch.Tensor:
         return torch.from_numpy((0.1 * rng.standard_normal((batch, 2, n))).astype(np.float32))

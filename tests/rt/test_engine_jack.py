@@ -90,14 +90,14 @@ def through(engine, server, x, n_outputs=2):
             return y
         engine.stop_stream()
         engine.start_stream()
-    pytest.skip("eight takes, and JACK lost a period in each: the machine is too busy to listen")
+    pytest.fail("eight takes, and JACK lost a period in each: the machine is too busy for this test")
 
 
 @pytest.mark.parametrize(
     "jack", [{"rate_hz": 44_100}, {"rate_hz": 48_000}], indirect=True, ids=["44100", "48000"]
 )
 def test_open_faders_give_the_input_back_after_the_declared_delay(jack):
-    x = music(jack.rate_hz)
+    x = music(jack.rate_hz * 2)
     with on_jack() as engine:
         y = through(engine, jack, x)
         assert engine.resolved.rate_hz == jack.rate_hz
@@ -111,7 +111,7 @@ def test_open_faders_give_the_input_back_after_the_declared_delay(jack):
 @pytest.mark.parametrize("block", [64, 100, 441, 1024])
 def test_any_block_size_is_right(jack, block):
     """PortAudio cuts and joins JACK's periods for these; that adds latency of its own, a constant."""
-    x = music(jack.rate_hz // 2)
+    x = music(jack.rate_hz)
     with on_jack(block=block) as engine:
         y = through(engine, jack, x)
         least = engine.plan.delay_samples
@@ -123,7 +123,7 @@ def test_any_block_size_is_right(jack, block):
 
 
 def test_every_stem_on_its_own_pair(jack):
-    x = music(jack.rate_hz // 2) * 0.5
+    x = music(jack.rate_hz) * 0.5
     with on_jack(PAIRS) as engine:
         y = through(engine, jack, x, 8)
         delay = PERIOD + engine.plan.delay_samples
@@ -147,7 +147,7 @@ def test_a_server_that_dies_and_comes_back_is_taken_up_again(jack):
         back, position = time.monotonic(), engine.record_position
         until(lambda: engine.record_position > position)
         assert time.monotonic() - back < 2.0 + 2.0
-        x = music(jack.rate_hz // 2)
+        x = music(jack.rate_hz)
         y = through(engine, jack, x)
         delay = PERIOD + engine.plan.delay_samples
         n = x.shape[1] - 1_000

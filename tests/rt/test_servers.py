@@ -93,7 +93,7 @@ def undisturbed(tap, attempts=30):
         y = tap.wait()
         if (tap.n_xruns, tap.gaps) == (0, []):
             return y
-    pytest.skip(f"JACK lost periods in each of {attempts} takes: the machine is too busy to listen")
+    pytest.fail(f"JACK lost periods in each of {attempts} takes: the machine is too busy for this test")
 
 
 def delay_of(x, y):
@@ -123,12 +123,12 @@ def test_jack_shows_portaudio_one_device_named_system(jack):
 
 @needs_jack
 def test_tap_records_what_it_feeds_itself_in_the_same_period(jack):
-    x = noise(RATE_HZ // 8)
-    with JackTap(jack, x, 2, 0.25) as tap:
+    x = noise(RATE_HZ // 2)
+    with JackTap(jack, x, 2, 1.0) as tap:
         tap.connect_to_itself()
         y = undisturbed(tap)
-        assert tap.n_lost == 0
-    assert y.shape == (2, RATE_HZ // 4)
+        assert (tap.n_lost, tap.gaps) == (0, [])
+    assert y.shape == (2, RATE_HZ)
     assert np.array_equal(y[:, : x.shape[1]], x)
     assert not y[:, x.shape[1] :].any()
 
@@ -136,9 +136,9 @@ def test_tap_records_what_it_feeds_itself_in_the_same_period(jack):
 @needs_jack
 @pytest.mark.parametrize("synchronous", [False, True])
 def test_portaudio_over_jack_gives_back_every_bit(synchronous):
-    x = noise(RATE_HZ // 8)
+    x = noise(RATE_HZ // 2)
     server = JackServer(period=PERIOD, synchronous=synchronous)
-    with server, copying(server) as counters, JackTap(server, x, 8, 0.25) as tap:
+    with server, copying(server) as counters, JackTap(server, x, 8, 0.7) as tap:
         assert tap.connect().startswith("PortAudio")
         y = undisturbed(tap)
     delay = delay_of(x[0], y[0])
@@ -146,7 +146,7 @@ def test_portaudio_over_jack_gives_back_every_bit(synchronous):
     for channel in range(8):
         assert np.array_equal(y[channel, delay : delay + x.shape[1]], x[channel % 2]), channel
     assert not y[:, :delay].any()
-    assert counters["callbacks"] >= 0.25 * RATE_HZ / PERIOD
+    assert counters["callbacks"] >= 0.7 * RATE_HZ / PERIOD
 
 
 @needs_jack

@@ -272,6 +272,7 @@ def test_wrong_files_for_tls(certificate, tmp_path):
             asyncio.run(wrong.start())
 
 
+@pytest.mark.realtime
 def test_the_end_is_told(monkeypatch):
     """To all clients, identified or not; half-open handshakes and who does not read hold nobody up."""
     monkeypatch.setattr(server, "CLOSE_LIMIT_S", 0.5)
@@ -287,7 +288,7 @@ def test_the_end_is_told(monkeypatch):
         inside, node = running.server, running.node
         began_s = time.monotonic()
         running.stop()
-        assert time.monotonic() - began_s < 5.0  # 0.5 s, and a busy machine
+        assert time.monotonic() - began_s < 2.0
         assert clients[1].next_message("deltas")["changes"][0]["values"] == {GAIN: -9.0}
         assert [wire.close_code() for wire in clients] == [CloseCode.STOPPING] * 3
         assert all(wire.is_gone() for wire in (*half, lazy))
