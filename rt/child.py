@@ -16,7 +16,8 @@ from .errors import EngineStateError
 REAP_S = 1.0
 
 _LOADED_ONCE = ["stemrack.rt.worker", "stemrack.rt.audio", "stemrack.rt.separate"]
-"""What children are made of.  They start no thread and open no device when they are imported."""
+"""What children are made of.  Importing it opens no device and starts no thread but OpenBLAS's, which that
+library ends before a fork and starts again when it needs them."""
 
 
 def process_context() -> BaseContext:
