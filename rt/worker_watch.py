@@ -190,7 +190,8 @@ class WorkerWatch:
         self._choose_again(hung=why == HUNG)
         if self._in_a_row >= MAX_DEATHS:
             self.state = "failed"
-            facts = {"said": self.said, "remedy": "choose a profile, the present one too, for a new worker"}
+            remedy = "choose another profile, or this one again: stemrack ctl set engine/profile NAME"
+            facts = {"said": self.said, "remedy": remedy}
             self._on_event(Event("running-dry", time.monotonic(), facts))
             return
         self.state = "restarting"
