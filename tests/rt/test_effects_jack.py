@@ -33,6 +33,7 @@ pytestmark = [
 PERIOD = 256
 RATE_HZ = 44_100
 N_EDITS = 50
+N_TAKES = 4
 SPACINGS_MS = (100, 10, 1)
 NEUTRAL_LINES = ("gain", "gain compressor", "compressor peak_filter reverb", "", "phaser delay chorus gain")
 AUDIBLE_LINES = ("gain", "lowpass_filter", "gain-2 compressor", "", "high_shelf_filter gain")
@@ -94,14 +95,14 @@ def edits(engine, lines, spacing_s, made):
     until(lambda: engine.effects.is_settled)
 
 
-def take(engine, server, x, work, before=None):
+def take(engine, server, x, work, chains=None):
     """What comes back for x while `work` goes on; again where the machine lost a period.
 
-    before: chains to begin each take with; None: those there are.
+    chains: those to begin each take with; None: those there are.
     """
-    for _ in range(2):
-        if before is not None:  # the end of a lost take is not the beginning of the next
-            engine.set_chains(before)
+    for _ in range(N_TAKES):
+        if chains is not None:  # the end of a lost take is not the beginning of the next
+            engine.set_chains(chains)
             until(lambda: engine.effects.is_settled)
         engine.stop_stream()  # a tap that went has left the ports alone
         engine.start_stream()
@@ -117,7 +118,7 @@ def take(engine, server, x, work, before=None):
         if not disturbed and after["xruns"] == before["xruns"] and after["late_hops"] == before["late_hops"]:
             assert after["bad_stem_samples"] == 0
             return y
-    pytest.skip("two takes, and the machine lost a period or a hop in each: too busy to listen")
+    pytest.skip(f"{N_TAKES} takes, and the machine lost a period or a hop in each: too busy to listen")
 
 
 def test_fifty_edits_that_change_nothing_are_not_heard(jack):
