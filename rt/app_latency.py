@@ -19,7 +19,7 @@ from .app_live import (
     stream_plan,
 )
 from .app_preset import EffectsConfig, PresetName, sound_named
-from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Profile, Typer
+from .command_line import AsJson, ConfigFile, Exit, Input, KeepAwake, Option, Output, Profile, Typer
 from .errors import ConfigError
 
 Plot = Annotated[Path | None, Option("--plot", help="Draw a histogram into this .png.")]
@@ -186,6 +186,7 @@ def soak_command(
     n_edits: Annotated[
         int, Option("--edits", min=0, help="Bursts of so many edits of chains, each 100, 10 or 1 ms.")
     ] = 0,
+    keep_awake: KeepAwake = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -196,7 +197,7 @@ def soak_command(
     from ..latency import soak
     from .engine import Engine
 
-    values = {"device.output": output, "effects.preset": preset}
+    values = {"device.output": output, "effects.preset": preset, "engine.keep_awake": keep_awake}
     config = overridden(config_file, values | input_overrides(source))
     settings = engine_settings(config)
     if unknown := sorted(set(fault or ()) - set(soak.FAULTS)):

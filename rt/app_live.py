@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from .command_line import AsJson, ConfigFile, Exit, Input, Option, Output, Typer
+from .command_line import AsJson, ConfigFile, Exit, Input, KeepAwake, Option, Output, Typer
 from .errors import ConfigError
 
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".m4a", ".mp4")
@@ -79,6 +79,7 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
             rate_hz=device.rate_hz,
             block_samples=device.block_samples,
             latency=device.latency,
+            keeps_awake=engine.keep_awake,
         ),
         plan_for=lambda resolved: stream_plan(config, resolved, slots),
         mixer=mixer,
@@ -92,9 +93,12 @@ def engine_settings(config: Any, slots: int = 0) -> Any:
 
 def _check(config: Any) -> None:
     """Refuse what would show only after the processes have been started, or as silence."""
+    from .awake import why_not_awake
     from .separate import RUNNERS
 
     engine, device = config.engine, config.device
+    if engine.keep_awake and (why := why_not_awake()):
+        raise ConfigError(f"[engine] keep_awake: {why}; leave it out")
     if engine.runner not in RUNNERS:
         raise ConfigError(f"[engine] runner = {engine.runner!r}: must be one of {', '.join(RUNNERS)}")
     if device.file and not Path(device.file).is_file():
@@ -185,9 +189,10 @@ def head_lines(config: Any, engine: Any) -> list[str]:
         source += " (looped)"
     block = str(found.block_samples) if found.block_samples else f"changing, up to {found.largest_block}"
     priority = "yes" if engine.is_realtime else "no"
+    awake = ", processors kept awake" if config.engine.keep_awake else ""
     lines = [
         f"stemrack: {source} -> {config.engine.profile} -> {found.output or 'no device (virtual clock)'}",
-        f"  {found.rate_hz} Hz, blocks of {block}, real-time priority: {priority}",
+        f"  {found.rate_hz} Hz, blocks of {block}, real-time priority: {priority}{awake}",
         "",
     ]
     lines += [
@@ -215,6 +220,7 @@ def run_command(
     rate_hz: Annotated[int | None, Option("--rate", help="Sample rate; 0: the device's own.")] = None,
     block: Annotated[int | None, Option(help="Samples a block; 0: as the device likes.")] = None,
     allowance: Annotated[int | None, Option(help="Samples of time for the worker; 0: the least.")] = None,
+    keep_awake: KeepAwake = None,
     preset: Annotated[
         str | None, Option(help="Faders and effects to begin with: a name, or a .toml.")
     ] = None,
@@ -241,6 +247,7 @@ def run_command(
         "device.rate_hz": rate_hz,
         "device.block_samples": block,
         "engine.allowance_samples": allowance,
+        "engine.keep_awake": keep_awake,
         "effects.preset": preset,
         "control.host": host,
         "control.port": port,

@@ -5,6 +5,7 @@ x86 would order loads and stores by itself; ARM would not. Words are 8 bytes and
 
 from __future__ import annotations
 
+import platform
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "fence",
     "load",
     "now_ns",
+    "pause",
     "store",
     "types",
     "view_f32",
@@ -138,6 +140,30 @@ def _now_ns(typing_context):
 def now_ns() -> int:
     """Return monotonic nanoseconds, as `time.monotonic_ns` does.  Thread: any, never waits."""
     return _now_ns()
+
+
+_PAUSE = {"x86_64": ("llvm.x86.sse2.pause", ()), "aarch64": ("llvm.aarch64.hint", (1,))}.get(
+    platform.machine()
+)
+
+
+@intrinsic
+def _pause(typing_context):
+    def codegen(context, builder, signature, args):
+        if _PAUSE:
+            name, given = _PAUSE
+            kind = ir.FunctionType(ir.VoidType(), [_I32] * len(given))
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(function, [_I32(value) for value in given])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@njit
+def pause() -> None:
+    """Leave the core to its other hardware thread for a moment.  Thread: any, never waits for anything."""
+    _pause()
 
 
 @njit

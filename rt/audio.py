@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from .atomics import load, store
+from .awake import keep_awake
 from .block import (
     AUDIO_HEARTBEAT_NS,
     AUDIO_PHASE,
@@ -67,6 +68,8 @@ class DeviceChoice:
     """Virtual clock only: times real time."""
     function: Literal["engine", "control", "probe"] = "engine"
     """The callback: the real one, or one of `measuring`."""
+    keeps_awake: bool = False
+    """Whether the processors are kept from sleeping (`awake`) once a stream was opened."""
     waits: bool = False
     """Virtual clock only: time stands still while the worker has a hop to do."""
 
@@ -269,6 +272,8 @@ class _AudioLoop:
         return True
 
     def _open(self, choice: DeviceChoice, plan: StreamPlan) -> None:
+        if choice.keeps_awake:
+            keep_awake()
         streams = _Streams(self._block, choice, plan, address_of(self._semaphore))
         streams.start()
         self._streams, self._wanted = streams, None

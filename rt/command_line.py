@@ -15,6 +15,7 @@ __all__ = [
     "Context",
     "Exit",
     "Input",
+    "KeepAwake",
     "Option",
     "Output",
     "Profile",
@@ -55,5 +56,11 @@ Input = Annotated[
 Output = Annotated[
     str | None,
     Option("-o", "--output", help="Device by name or number; none: no device; auto: what there is."),
+]
+KeepAwake = Annotated[
+    bool | None,
+    Option(
+        "--keep-awake", help="Let no processor sleep, where waking one takes too long (Linux; see doctor)."
+    ),
 ]
 AsJson = Annotated[bool, Option("--json", help="JSON on stdout.")]

@@ -35,7 +35,7 @@ def _limit(key: str, value: float, lowest: float, highest: float) -> None:
 class EngineConfig:
     """[engine]: what separates. allowance_samples: time the worker has, 0 for the least that is safe.
 
-    threads: in all, of the networks.
+    threads: in all, of the networks. keep_awake: processors never sleep, for machines that wake them late.
     """
 
     profile: str = "live"
@@ -44,6 +44,7 @@ class EngineConfig:
     threads: int = 2
     allowance_samples: int = 0
     realtime: bool = True
+    keep_awake: bool = False
 
     def __post_init__(self) -> None:
         _limit("threads", self.threads, 1, 64)

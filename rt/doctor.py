@@ -23,6 +23,9 @@ SELF_TEST_S = 5.0
 CHILD_LIMIT_S = 30.0
 PACKAGES = ("numpy", "numba", "onnxruntime", "torch", "sounddevice", "soundfile", "soxr", "pedalboard")
 AUDIO_REMEDY = "install PortAudio (Debian, Ubuntu: apt-get install libportaudio2), restart the sound server"
+WAKE_UPS = 1_000
+WAKE_LIMIT_MS = 1.0
+"""For 99 in 100; the audio thread and the worker each wake once a block, and a block may be 2.9 ms."""
 GOVERNORS = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -49,6 +52,7 @@ def diagnose(config: Config, *, self_test: bool = True) -> Iterator[Finding]:
     yield from _runners(config)
     yield _devices()
     yield _realtime()
+    yield _wake_ups(config)
     yield from _locked_memory()
     yield _governor()
     yield _disk(config)
@@ -160,6 +164,28 @@ def _realtime() -> Finding:
         "no real-time priority: hops may be late while the machine is busy",
         "allow it: 'rtprio 20' for your user in /etc/security/limits.conf",
     )
+
+
+def _wake_ups(config: Config) -> Finding:
+    """Sleep for WAKE_UPS times 2 ms in a process of its own, and see how late it is waked."""
+    from .awake import why_not_awake
+
+    kept = config.engine.keep_awake
+    script = (
+        f"from {__package__}.awake import lateness_ms; print(*lateness_ms({WAKE_UPS}, keeps_awake={kept}))"
+    )
+    found = [float(value) for value in _run([sys.executable, "-c", script]).split()]
+    if not found:
+        return Finding("wake-ups", "warn", "could not be measured", "look again while nothing else runs")
+    p50, p99, longest = found
+    text = f"{p50:.2f} ms late (p50), {p99:.2f} (p99), {longest:.2f} (longest) of {WAKE_UPS}"
+    text += ", processors kept awake" if kept else ""
+    if p99 <= WAKE_LIMIT_MS:
+        return Finding("wake-ups", "ok", text)
+    remedy = "close other programs, or give more time: [engine] allowance_samples"
+    if not kept and not why_not_awake():
+        remedy = "let the processors not sleep: [engine] keep_awake = true, or --keep-awake"
+    return Finding("wake-ups", "warn", text, remedy)
 
 
 def _locked_memory() -> Iterator[Finding]:

@@ -27,6 +27,15 @@ if _library:
 
 
 @pytest.fixture(autouse=True)
+def _awake(request):
+    """A test against a clock hears the engine, and not how long this machine takes to wake a processor."""
+    if request.node.get_closest_marker("realtime"):
+        from stemrack.rt.awake import keep_awake
+
+        keep_awake()
+
+
+@pytest.fixture(autouse=True)
 def _denormals():
     """Plugins leave the processor flushing denormal numbers to zero; hypothesis will not work so."""
     if _library:

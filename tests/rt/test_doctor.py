@@ -17,7 +17,18 @@ from stemrack.rt.config import Config, with_overrides
 from stemrack.rt.doctor import Finding, diagnose, hop_times_ms
 from stemrack.rt.errors import DeviceError
 
-NAMES = ["system", "packages", "compiled code", "weights", "runner", "audio", "priority", "processor", "disk"]
+NAMES = [
+    "system",
+    "packages",
+    "compiled code",
+    "weights",
+    "runner",
+    "audio",
+    "priority",
+    "wake-ups",
+    "processor",
+    "disk",
+]
 
 
 def device_list(*names):
@@ -28,7 +39,9 @@ def device_list(*names):
 def quick(monkeypatch):
     """Nothing is asked outside of this process."""
     monkeypatch.setattr(doctor, "ask_devices", device_list("system"))
-    monkeypatch.setattr(doctor, "_run", lambda command: "True")
+    monkeypatch.setattr(
+        doctor, "_run", lambda command: "0.05 0.1 2.5" if "lateness" in command[-1] else "True"
+    )
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
 
 
@@ -56,7 +69,13 @@ def test_all_that_is_wrong_has_a_remedy_and_ends_nothing(quick, monkeypatch, tmp
     missing = str(tmp_path / "none.safetensors")
     findings = found(with_overrides(Config(), {"engine.weights": missing}))
     wrong = {name: f.state for name, f in findings.items() if f.state != "ok"}
-    assert wrong == {"weights": "fail", "runner": "fail", "audio": "fail", "priority": "warn"}
+    assert wrong == {
+        "weights": "fail",
+        "runner": "fail",
+        "audio": "fail",
+        "priority": "warn",
+        "wake-ups": "warn",
+    }
     assert all(findings[name].remedy for name in wrong)
     assert missing in findings["weights"].text
 
@@ -152,9 +171,30 @@ def test_the_clock_policy(quick, monkeypatch, tmp_path, text, state, said):
     assert said in finding.text
 
 
+@pytest.mark.parametrize(
+    ("kept", "printed", "state", "remedy"),
+    [
+        (False, "0.05 0.9 3.5", "ok", ""),
+        (False, "0.05 1.1 30", "warn", "keep_awake"),
+        (True, "0.05 1.1 30", "warn", "allowance_samples"),
+        (False, "", "warn", "look again"),
+    ],
+)
+def test_late_wake_ups_are_told(quick, monkeypatch, kept, printed, state, remedy):
+    asked = []
+    monkeypatch.setattr(doctor, "_run", lambda command: asked.append(command[-1]) or printed)
+    monkeypatch.setattr(sys, "platform", "linux")
+    finding = found(with_overrides(Config(), {"engine.keep_awake": kept}), "wake-ups")
+    assert finding.state == state
+    assert remedy in finding.remedy
+    assert (printed.split() or ["could not"])[-1] in finding.text
+    assert any(f"keeps_awake={kept}" in script for script in asked)
+
+
 def test_a_graphics_card_is_listed_and_said_to_be_idle(quick, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(doctor, "_run", lambda command: "GPU 0: A\nGPU 1: B" if "-L" in command else "True")
+    ask = doctor._run
+    monkeypatch.setattr(doctor, "_run", lambda cmd: "GPU 0: A\nGPU 1: B" if "-L" in cmd else ask(cmd))
     assert found(name="GPU") == Finding("GPU", "ok", "GPU 0: A; GPU 1: B (not used)")
 
 
@@ -227,3 +267,4 @@ def test_the_real_machine_can_be_looked_at():
     assert findings["priority"].state in ("ok", "warn")
     assert findings["audio"].state in ("ok", "warn", "fail")
     assert findings["runner"].state == "ok"
+    assert f"of {doctor.WAKE_UPS}" in findings["wake-ups"].text
