@@ -49,7 +49,8 @@ def edits(engine: Engine, per_burst: int) -> Iterator[list[int]]:
             due = time.monotonic()
             for _ in range(per_burst):
                 with suppress(EngineStateError):  # it is being stopped
-                    engine.set_chains(edited(engine.effects.table, engine.chains, n))
+                    chains = engine.chains
+                    engine.set_chains(edited(engine.effects.table, chains, n), chains)
                 n, due = n + 1, due + spacing_s
                 if ending.wait(max(0.0, due - time.monotonic())):
                     return

@@ -180,6 +180,7 @@ def _control(spin_us: float, seconds: float, clock: Callable[[], float]) -> Effe
 def _in_own_process(
     key: str, table: EffectTable, seconds: float, source: np.ndarray, impulses: Mapping[str, Path]
 ) -> EffectCost:
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     try:
         found = pool.submit(effect_cost, key, table, seconds, source, impulses)
@@ -189,7 +190,8 @@ def _in_own_process(
         return EffectCost(key=key, hop_us=1e6 * HOP / MODEL_RATE_HZ, is_plugin=True, failed=failed)
     finally:
         for process in multiprocessing.active_children():
-            process.kill()  # it may hang while it ends, in the plugin
+            if process not in others:
+                process.kill()  # it may hang while it ends, in the plugin
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -132,20 +132,22 @@ def state_text(insert: Mapping[str, Any], form: str) -> str:
     mix = 50.0
     """
     if form == "toml":
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in insert.items())
+        from .presets import toml_text
+
+        return toml_text(insert)
     return json.dumps(insert, indent=1) + "\n"
 
 
 def _read(path: Path, plugin: Plugin) -> dict[str, Any]:
     """Return the plain values of an insert of this plugin.  Raises: ConfigError."""
-    import tomllib
-
     from .chains import insert_of
     from .effect_table import EffectTable
 
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        values = _toml(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except RecursionError:  # of JSON
+        raise ConfigError(f"{path}: cannot be read (lists are nested too deep)") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     if not isinstance(values, dict):
@@ -155,6 +157,12 @@ def _read(path: Path, plugin: Plugin) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return values
+
+
+def _toml(text: str) -> dict[str, Any]:
+    from .presets import toml_values  # compiled: not for those who have no such file
+
+    return toml_values(text)
 
 
 def _show(registry: Registry, as_json: bool) -> None:

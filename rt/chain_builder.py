@@ -7,7 +7,7 @@ from those there are, and leaves orders for the rack (`effects`), which carries 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from .effects import EMPTY, HISTORY_S, ChainRun, Order, Rack
 from .errors import EffectError
 from .inserts import SLOW_SHARE, InsertRun, needs_rebuild, rise
 
-ALLOW_LIMIT_S = 5.0
-"""After that the room for a longer latency is not waited for any more: stems come late until it is there."""
+ALLOW_LIMIT_S = 300.0
+"""After that the room for a longer latency is not waited for any more: stems come late until it is there.
+
+Longer than a change of profile may take, during which the delay stays as it is."""
 POLL_S = 0.002
 TRIED_HOPS = 4
 RISE_HOPS = 4
@@ -77,14 +79,14 @@ class ChainBuilder:
             if before == after:
                 continue
             if self._is_same(before, after):
-                runs = self._runs[stem].inserts
-                moves += [r.move_to(b, a) for r, b, a in zip(runs, before, after, strict=True) if a != b]
+                moves += self._moves(stem, before, after)
             else:
                 built[stem] = ChainRun(stem, tuple(self._insert(name, insert) for insert in after))
         runs = [built.get(stem, run) for stem, run in enumerate(self._runs)]
         latency = max(run.latency_samples for run in runs)
         self._wanted(latency)
         if built and waits and not self._wait_for_room(latency):
+            self._let_go(list(built.values()))
             return False
         self._chains, self._runs = chains, runs
         self._rack.orders.append(self._order(revision, moves, built, hears=waits))
@@ -102,7 +104,25 @@ class ChainBuilder:
     def bury(self) -> None:
         """Let go of chains that are heard no more."""
         while self._rack.discarded:
-            self._rack.discarded.popleft()
+            self._let_go([self._rack.discarded.popleft()])
+
+    def _let_go(self, chains: list[ChainRun]) -> None:
+        """Have inserts end one by one, by name: a plugin may hang or crash in that too."""
+        while chains:
+            stem, inserts = STEMS[chains[-1].stem], list(chains.pop().inserts)
+            while inserts:
+                self._loading(stem, inserts[0].insert.name)
+                del inserts[0]
+            self._loading("", "")
+
+    def _moves(self, stem: int, before: Chain, after: Chain) -> Iterator[Callable[[], None]]:
+        """Give what brings inserts to other values; one that refuses a value is to be bypassed."""
+        for run, was, insert in zip(self._runs[stem].inserts, before, after, strict=True):
+            if was != insert:
+                try:
+                    yield run.move_to(was, insert)
+                except EffectError as error:
+                    self._rack.tell("insert-bypassed", STEMS[stem], insert.name, str(error))
 
     def _is_same(self, before: Chain, after: Chain) -> bool:
         return len(before) == len(after) and not any(

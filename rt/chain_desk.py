@@ -27,6 +27,7 @@ from .block import (
     LARGEST_BLOCK,
     NEXT_DELAY,
     POSITION,
+    WORKER_SHIFT,
     Block,
     of_worker,
 )
@@ -37,9 +38,13 @@ from .errors import EngineStateError
 from .rack_thread import Costs, EffectSettings, Happened
 from .stream import StreamPlan
 from .supervisor import AudioWatch
+from .worker_watch import WorkerWatch
 
 SEND_PERIOD_S = 0.005
 """Chains go to the worker no more often: the newest wins."""
+
+UP_TO_DATE_LIMIT_S = 3.0
+"""Chains that are later than the present ones have no room before the change of profile is over."""
 
 Note = Callable[[str, dict[str, Any]], None]
 """Told kind and facts of an event."""
@@ -74,7 +79,8 @@ class ChainDesk:
         self._by_revision = {1: chains}
         """Those that may still be told to be in force."""
         self._sent = 1
-        self._told = 1
+        self._told = self._logged = 1
+        """Of the chains that the worker has in force, and that the log knows."""
         self.log: ControlLog | None = None
         """Where edits are entered."""
         self._lock = threading.RLock()
@@ -92,9 +98,14 @@ class ChainDesk:
         self._ending = True
         self._wake.set()
 
-    def set_target(self, chains: Chains) -> None:
-        """Have these chains heard, as soon as they are built."""
+    def set_target(self, chains: Chains, seen: Chains | None = None) -> None:
+        """Have these chains heard, as soon as they are built.
+
+        seen: those that they were made from; what the node has bypassed since then stays bypassed.
+        """
         with self._lock:
+            if seen is not None and seen is not self.target:
+                chains = _with_bypasses(chains, self.target, since=seen)
             if chains != self.target:
                 self.target = chains
                 self._revision += 1
@@ -134,6 +145,7 @@ class ChainDesk:
             with self._lock:
                 self._pipe, self._sent = pipe, 0
                 self._wake.set()
+            self._told = 0  # another worker, that has to say what it has
         try:
             while pipe is not None and pipe.poll(0):
                 self._hear(pipe.recv())
@@ -142,8 +154,9 @@ class ChainDesk:
         revision = load(self._block.words, of_worker(self._block.words, EFFECTS_REVISION))
         if revision not in (self._told, 0):  # 0: a worker that has just begun
             self._told = revision
-            if self.log:
+            if self.log and revision != self._logged:
                 self.log.chain_edits.append(load(self._block.words, POSITION))
+            self._logged = revision
             with self._lock:
                 self._accepted = self._by_revision.get(revision, self._accepted)
                 self._by_revision = {r: c for r, c in self._by_revision.items() if r >= revision}
@@ -167,6 +180,22 @@ class ChainDesk:
             if pipe is not None and is_new:
                 with suppress(OSError, ValueError):  # it has died: the next one begins with the target
                     pipe.send((revision, chains))
+            time.sleep(SEND_PERIOD_S)
+
+    def bring_up_to_date(self, worker: WorkerWatch) -> None:
+        """Return once a worker that is to take over has the chains of now, or cannot have them yet.
+
+        Thread: that which changes the profile; nothing else writes to that worker's pipe meanwhile.
+        """
+        sent, stop = 0, time.monotonic() + UP_TO_DATE_LIMIT_S
+        while time.monotonic() < stop:
+            newest = self.settings_now()
+            if newest.revision != sent:
+                sent = newest.revision
+                with suppress(OSError, ValueError):  # it has died: that is told by who looks after it
+                    worker.pipe.send((sent, newest.chains))
+            if load(self._block.words, worker.which * WORKER_SHIFT + EFFECTS_REVISION) == newest.revision:
+                return
             time.sleep(SEND_PERIOD_S)
 
     @property
@@ -213,6 +242,9 @@ class ChainDesk:
         """
         if not is_settled(self._block):
             return plan
+        if audio.state == "running" and load(self._block.words, NEXT_DELAY) != plan.delay_samples:
+            change_delay(self._block, plan.delay_samples)  # it was opened before the plan changed
+            return plan
         self._allow()
         needed, planned = self.needed_samples(hop), self.planned_samples
         if needed < planned:  # first take the room away, then see whether it was claimed meanwhile
@@ -222,12 +254,13 @@ class ChainDesk:
         if needed == planned:
             return plan
         changed = replace(plan, delay_samples=plan.delay_samples + needed - planned)
+        try:
+            check_room(self._block, changed.delay_samples)
+        except EngineStateError as error:
+            self.refuse(str(error))
+            return plan
         if audio.state == "running":
-            try:
-                change_delay(self._block, changed.delay_samples)
-            except EngineStateError as error:
-                self.refuse(str(error))
-                return plan
+            change_delay(self._block, changed.delay_samples)
         audio.replan(changed)
         self.planned_samples = needed
         delay_ms = round(1e3 * changed.delay_samples / changed.rate_hz, 1)
@@ -237,16 +270,21 @@ class ChainDesk:
     def refuse(self, why: str) -> None:
         """Go back to the chains that were heard last; what was bypassed meanwhile stays so."""
         with self._lock:
-            if self.target == self._accepted:
-                return
-            chains = self._accepted
-            for stem, chain in self.target:
-                for insert in chain:
-                    before = chains.insert(stem, insert.name)
-                    if insert.bypass and before:
-                        chains = chains.with_insert(stem, replace(before, bypass=True))
+            chains = _with_bypasses(self._accepted, self.target)
+            if chains == self.target:
+                return  # told already: the worker has not gone back yet
             self._note("chain-refused", {"why": why})
             self.set_target(chains)
+
+
+def _with_bypasses(chains: Chains, of: Chains, since: Chains = Chains()) -> Chains:
+    """Return chains in which that is bypassed too which is so in `of` and was not in `since`."""
+    for stem, chain in of:
+        for insert in chain:
+            here, before = chains.insert(stem, insert.name), since.insert(stem, insert.name)
+            if insert.bypass and here and not (before and before.bypass):
+                chains = chains.with_insert(stem, replace(here, bypass=True))
+    return chains
 
 
 def in_hops(samples: int, hop: int) -> int:
@@ -258,16 +296,17 @@ def in_hops(samples: int, hop: int) -> int:
     return -(-samples // hop) * hop
 
 
-def change_delay(block: Block, delay_samples: int) -> None:
-    """Have the callback fade to another delay from its next block but one on.
-
-    Raises: EngineStateError if there are no stems that old.
-    """
-    w = block.words
+def check_room(block: Block, delay_samples: int) -> None:
+    """Raise EngineStateError if there are no stems that old."""
     room = block.delay_room
     if delay_samples > room:
         said = f"with these effects the delay is {delay_samples} samples, there is room for {room}"
         raise EngineStateError(f"{said}: take out what is that late")
+
+
+def change_delay(block: Block, delay_samples: int) -> None:
+    """Have the callback fade to another delay, for which there is room, from its next block but one on."""
+    w = block.words
     store(w, DELAY_BEGIN, load(w, POSITION) + 2 * int(w[LARGEST_BLOCK]) + DELAY_FADE_SAMPLES)
     store(w, NEXT_DELAY, delay_samples)
 

@@ -8,6 +8,7 @@ it still names keep their values. Nothing here makes sound: `effects` does, from
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +87,15 @@ class Chains:
         return {stem: [i.as_dict() for i in chain] for stem, chain in self if chain}
 
 
+def insert_number(stem: int, place: int) -> int:
+    """Return one number for stem and place in its chain, above 0; place -1: 0.
+
+    >>> insert_number(0, 0), insert_number(3, 1), insert_number(2, -1)
+    (1, 26, 0)
+    """
+    return stem * MAX_INSERTS + place + 1 if place >= 0 else 0
+
+
 def line_of(chain: Chain) -> str:
     """Return a chain in one line."""
     return " ".join(insert.name for insert in chain)
@@ -145,15 +155,34 @@ def insert_of(table: EffectTable, values: Mapping[str, Any]) -> Insert:
     return insert
 
 
-def chains_of(table: EffectTable, values: Mapping[str, Any]) -> Chains:
-    """Return the chains that plain values describe, lists of inserts by stem.  Raises: ConfigError."""
+def chains_of(table: EffectTable, values: Mapping[str, Any], where: str = "") -> Chains:
+    """Return the chains that plain values describe, lists of inserts by stem.
+
+    where: what errors call the chain of stem {}; they begin with it and the number of the insert.
+    Raises: ConfigError.
+    """
     chains = Chains()
     for stem, inserts in values.items():
         if stem not in STEMS:
             raise ConfigError(f"there is no stem '{str(stem)[:32]}', but {', '.join(STEMS)}")
         if not isinstance(inserts, list) or not all(isinstance(i, Mapping) for i in inserts):
-            raise ConfigError(f"{stem}: must be a list of inserts")
-        made = tuple(insert_of(table, i) for i in inserts)
-        chain_of(table, line_of(made), made)  # refuses what a line cannot say
+            raise ConfigError(f"{where.format(stem) or stem}: must be a list of inserts")
+        made: Chain = ()
+        for number, insert in enumerate(inserts, 1):
+            with _errors_of(f"{where} {number}" if where else "", stem):
+                made += (insert_of(table, insert),)
+        with _errors_of(where, stem):
+            chain_of(table, line_of(made), made)  # refuses what a line cannot say
         chains = chains.with_chain(stem, made)
     return chains
+
+
+@contextmanager
+def _errors_of(where: str, stem: str) -> Iterator[None]:
+    """Have errors begin with where they are, if that is to be said."""
+    try:
+        yield
+    except ConfigError as error:
+        if not where:
+            raise
+        raise ConfigError(f"{where.format(stem)}: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Processor:
         self._rate_hz, self._block = float(rate_hz), block_samples
         try:
             self._plugin = _load(effect, state) if effect.plugin else _make(effect, values, impulse)
-            self._raw: dict[str, Any] = _raw_parameters(self._plugin, effect) if effect.plugin else {}
+            self._raw = _raw_parameters(self._plugin, effect) if effect.plugin else {}
             for name, value in values.items():
                 if name != IMPULSE:
                     self.set(name, self.inner(effect[name], value))
@@ -84,7 +84,7 @@ class Processor:
     def inner(self, parameter: EffectParameter, value: Value) -> Any:
         """Return a value as `set` takes it: a plugin's go from 0 to 1.  Slow for plugins."""
         if self._raw:
-            return self._raw_value(parameter, value)
+            return _raw_value(self.effect, parameter, self._raw[parameter.name], value)
         if parameter.kind == "choice":
             return self._member(parameter, str(value))
         return value
@@ -97,8 +97,14 @@ class Processor:
             setattr(self._plugin, name, inner)
 
     def reset(self) -> None:
-        """Forget all that was heard.  Thread: that which processes: it holds the interpreter meanwhile."""
+        """Forget all that was heard.  Thread: that which processes: it holds the interpreter meanwhile.
+
+        Some plugins pedalboard resets by making them anew; the parameters of the one before are freed then.
+        Raises: EffectError if a new one lacks a parameter.
+        """
         self._plugin.reset()
+        if self._raw:
+            self._raw = _raw_parameters(self._plugin, self.effect)
 
     @property
     def survey_samples(self) -> int:
@@ -111,22 +117,6 @@ class Processor:
         """Return the member of pedalboard's enumeration that a choice's short name stands for."""
         kind = type(getattr(self._plugin, parameter.name))
         return getattr(kind, enum_member(self.effect.key, parameter.name, value))
-
-    def _raw_value(self, parameter: EffectParameter, value: Value) -> float:
-        """Return what stands for a value in the plugin, which alone knows its scale."""
-        own = self._raw[parameter.name]
-        if parameter.kind == "switch":
-            return float(bool(value))
-        raw = float(own.get_raw_value_for_text(str(value)))
-        if parameter.kind == "choice":
-            if own.get_text_for_raw_value(raw) != value:
-                raise EffectError(f"{self.effect.key}: {parameter.name} = {value!r} is not taken")
-            return raw
-        lowest, highest = parameter.lowest, parameter.highest
-        read = _number_in(own.get_text_for_raw_value(raw))
-        if read is not None and abs(read - float(value)) <= TEXT_TOLERANCE * (highest - lowest):
-            return raw
-        return (float(value) - lowest) / (highest - lowest)  # it does not read its own texts
 
 
 IMPULSE = "impulse"
@@ -181,11 +171,43 @@ def _format(path: str) -> Any:
 
 
 def _raw_parameters(plugin: Any, effect: Effect) -> dict[str, Any]:
-    """Return the plugin's own parameters by the names of the table, whose `doc` is what the plugin says."""
-    own = {p.name: p for p in plugin._parameters}
+    """Return the plugin's own parameters by the names of the table, whose `doc` is what the plugin says.
+
+    Of several of one name it is the first, as in pedalboard, which the probe reads them by.
+    """
+    own: dict[str, Any] = {}
+    for parameter in plugin._parameters:
+        own.setdefault(parameter.name, parameter)
     if missing := [p.name for p in effect.parameters if p.doc not in own]:
         raise EffectError(f"{effect.key} has no {missing[0]} any more: `stemrack plugins scan --all`")
     return {p.name: own[p.doc] for p in effect.parameters}
+
+
+def _raw_value(effect: Effect, parameter: EffectParameter, own: Any, value: Value) -> float:
+    """Return what stands for a value in the plugin, which alone knows its scale."""
+    if parameter.kind == "switch":
+        return float(bool(value))
+    raw = float(own.get_raw_value_for_text(str(value)))
+    if parameter.kind == "choice":
+        if own.get_text_for_raw_value(raw) != value:
+            raise EffectError(f"{effect.key}: {parameter.name} = {value!r} is not taken")
+        return raw
+    lowest, highest = parameter.lowest, parameter.highest
+    read = _number_in(own.get_text_for_raw_value(raw))
+    if read is not None and abs(read - float(value)) <= TEXT_TOLERANCE * (highest - lowest):
+        return raw
+    return (float(value) - lowest) / (highest - lowest)  # it does not read its own texts
+
+
+def set_values(plugin: Any, effect: Effect, values: Mapping[str, Value]) -> None:
+    """Set parameters of a plugin that `opened` gave, as a `Processor` does.
+
+    Raises: EffectError for a value that is not taken; ConfigError for a parameter that the effect has not.
+    """
+    raw = _raw_parameters(plugin, effect)
+    for name, value in values.items():
+        parameter = effect[name]
+        raw[name].raw_value = _raw_value(effect, parameter, raw[name], value)
 
 
 def _number_in(text: str) -> float | None:
@@ -204,25 +226,29 @@ def _load(effect: Effect, state: str) -> Any:
 
 
 def measured_latency(processor: Processor, *, block_samples: int) -> Latency:
-    """Return what an impulse through the processor says; its memory is cleared after that.
-
-    held comes from counting samples.  shift is where the impulse comes out if it comes as one: what smears
-    it (a room, a filter) is taken to begin at once, like the first sample of its answer.
-    """
+    """Return what an impulse through the processor says; its memory is cleared after that."""
     processor.process(np.zeros((2, block_samples), np.float32))  # only what has run can be reset
     processor.reset()
     n_blocks = max(4, -(-processor.survey_samples // block_samples))
     x = np.zeros((2, block_samples), np.float32)
     x[:, 0] = 0.5
     pieces: list[np.ndarray] = []
-    n_in = n_out = held = 0
     for _ in range(n_blocks):
         pieces.append(processor.process(x))
         x[:, 0] = 0.0
-        n_in += block_samples
-        n_out += pieces[-1].shape[1]
-        held = max(held, n_in - n_out)
     processor.reset()
+    return latency_of(pieces, block_samples)
+
+
+def latency_of(pieces: Sequence[np.ndarray], block_samples: int) -> Latency:
+    """Return what the answer to an impulse in the first sample says: a piece (2, m) for each block.
+
+    held comes from counting samples.  shift is where the impulse comes out if it comes as one: what smears
+    it (a room, a filter) is taken to begin at once, like the first sample of its answer.
+    """
+    n_in = block_samples * np.arange(1, len(pieces) + 1)
+    n_out = np.cumsum([piece.shape[1] for piece in pieces])
+    held = max(0, int((n_in - n_out).max()))
     answer = np.concatenate(pieces, axis=1)
     energy = np.nan_to_num(np.square(answer.astype(np.float64)).sum(axis=0))
     total = float(energy.sum())

@@ -125,6 +125,7 @@ class Engine:
         self._thread.start()
         wait_for(lambda: self.audio.state == "idle", START_LIMIT_S, "starting the audio process")
         self.resolved = self._opener.resolved(self.settings.devices)
+        self.block.words[RATE_HZ] = self.resolved.rate_hz  # the worker builds its chains for that
         on_progress("loading and warming up the separator")
         wait_for(lambda: self.worker.state in ("ready", "failed"), START_LIMIT_S, "loading the separator")
         if self.worker.state == "failed":
@@ -232,7 +233,7 @@ class Engine:
         self._note(Event("profile-changing", time.monotonic(), {"profile": profile}))
         switch = ProfileSwitch(self.block, self._supervisor, self._lock, self._ending)
         try:
-            switch.prepare(settings.worker, plan, limit_s)
+            self.effects.bring_up_to_date(switch.prepare(settings.worker, plan, limit_s))
             with self._lock:
                 done = switch.commit(plan)
         except HostError:
@@ -336,11 +337,11 @@ class Engine:
         """The effect chains as they were set last; what crashed or was too slow is bypassed in them."""
         return self.effects.target
 
-    def set_chains(self, chains: Chains) -> None:
-        """Have these chains heard, cross-faded, as soon as they are built.  Raises: EngineStateError."""
+    def set_chains(self, chains: Chains, seen: Chains | None = None) -> None:
+        """Have these heard, cross-faded, once built; seen: as for `ChainDesk`.  Raises: EngineStateError."""
         if self._writer is None:
             raise EngineStateError("the stream has not been opened: call start first")
-        self.effects.set_target(chains)
+        self.effects.set_target(chains, seen)
 
     def levels(self) -> dict[str, Level] | None:
         """Return the levels since the last call; None while no blocks come."""

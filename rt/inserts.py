@@ -36,7 +36,7 @@ SETTLE_HOPS = 5
 HEAL_SAMPLES = 128
 """Over which the step of a replaced block is led away."""
 MAX_RESETS = 3
-"""After so many resets in RESET_SPAN_S an insert is given up."""
+"""After so many resets in RESET_SPAN_S of sound an insert is given up."""
 RESET_SPAN_S = 10.0
 SLOW_SHARE = 0.5
 """Share of a hop's time that one insert may take live, on the average over SLOW_S."""
@@ -104,7 +104,10 @@ class InsertRun:
         """Hops until the twin is heard."""
         self._last = np.zeros((2, 1), np.float32)
         self._quiet = 0
-        self._resets: list[float] = []
+        self._position = 0
+        """Samples of sound that came: its clock, the same however fast they are rendered."""
+        self._resets: list[int] = []
+        """Positions of the hops that made the effect be reset."""
         self.is_given_up = processor is None
         self.mean_us = self.worst_us = 0.0
         if processor:
@@ -162,6 +165,7 @@ class InsertRun:
     def process(self, x: np.ndarray, tell: Tell) -> np.ndarray:
         """Return the hop that was given `latency_samples` ago, with the effect.  Shape: (2, hop)."""
         dry = self._delayed(x)
+        self._position += self._hop
         if self._processor is None or (self._share == 0.0 and (self.is_given_up or self.insert.bypass)):
             return dry  # a bypassed effect has stood still: to be heard again it is made anew
         watch = _Watch()
@@ -252,8 +256,8 @@ class InsertRun:
         n = min(HEAL_SAMPLES, out.shape[1])
         out[:, :n] += self._last * (1.0 - rise(n))
         self._last = np.zeros((2, 1), np.float32)
-        now = time.monotonic()
-        self._resets = [at for at in self._resets if now - at < RESET_SPAN_S] + [now]
+        oldest = self._position - round(RESET_SPAN_S * self._rate_hz)
+        self._resets = [at for at in self._resets if at > oldest] + [self._position]
         if len(self._resets) > MAX_RESETS or not self.effect.can_reset:
             self.give_up()
             said = f"gave samples that are not finite, {len(self._resets)} times in {RESET_SPAN_S:g} s"

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from .effect_host import CLEAR, LONGEST_SHIFT, SHORTEST_SHIFT, SURVEY_S, names_in, opened
+from .effect_host import SURVEY_S, latency_of, names_in, opened, set_values
+from .effect_table import Effect, EffectParameter
 from .errors import EffectError
 from .plugin_registry import Measured
 
@@ -106,15 +107,15 @@ def measured(plugin: Any, rate_hz: int) -> Measured:
     plugin.reset()
     x = np.zeros((2, round(SURVEY_S * rate_hz)), np.float32)
     x[:, 0] = 0.5
-    answer, held, _ = _fed(plugin, x, rate_hz, least_s=IMPULSE_S)
+    answer, _ = _fed(plugin, x, rate_hz, least_s=IMPULSE_S)
     plugin.reset()
     noise = np.random.default_rng(0).standard_normal((2, round(NOISE_S * rate_hz)))
-    _, _, times_us = _fed(plugin, (0.1 * noise).astype(np.float32), rate_hz)
+    _, times_us = _fed(plugin, (0.1 * noise).astype(np.float32), rate_hz)
     plugin.reset()
     return Measured(
         rate_hz=rate_hz,
         reported_samples=int(plugin.reported_latency_samples),
-        latency_samples=held + place_of(answer),
+        latency_samples=latency_of(answer, BLOCK).samples,
         block_us=round(statistics.median(times_us), 1),
         worst_us=round(max(times_us), 1),
     )
@@ -122,14 +123,13 @@ def measured(plugin: Any, rate_hz: int) -> Measured:
 
 def _fed(
     plugin: Any, x: np.ndarray, rate_hz: int, least_s: float = math.inf
-) -> tuple[np.ndarray, int, list[float]]:
-    """Return what comes out, the most samples that were held back, and the time of each block.
+) -> tuple[list[np.ndarray], list[float]]:
+    """Return what comes out of each block, and the time of each.
 
     After `least_s` it ends as soon as anything was heard.
     """
     out: list[np.ndarray] = []
     times_us: list[float] = []
-    n_in = n_out = held = 0
     heard = False
     until_s = time.perf_counter() + PATIENCE_S
     for start in range(0, x.shape[1] - BLOCK + 1, BLOCK):
@@ -143,22 +143,10 @@ def _fed(
         if not np.isfinite(y).all():
             raise Refusal(f"gives samples that are not finite, from block {len(times_us)} on")
         out.append(y)
-        n_in, n_out = n_in + BLOCK, n_out + y.shape[1]
-        held = max(held, n_in - n_out)
         heard = heard or bool(y.any())
-        if after_s > until_s or (heard and n_in >= least_s * rate_hz):
+        if after_s > until_s or (heard and start + BLOCK >= least_s * rate_hz):
             break
-    return np.concatenate(out, axis=1), held, times_us
-
-
-def place_of(answer: np.ndarray) -> int:
-    """Return where an impulse came out if it came as one (see `effect_host.measured_latency`), else 0."""
-    energy = np.square(answer.astype(np.float64)).sum(axis=0)
-    place = int(energy.argmax()) if energy.any() else 0
-    is_clear = (
-        energy.any() and energy[place] >= CLEAR * energy.sum() and SHORTEST_SHIFT <= place <= LONGEST_SHIFT
-    )
-    return place if is_clear else 0
+    return out, times_us
 
 
 def _resets_on_a_thread(plugin: Any) -> bool:
@@ -223,16 +211,16 @@ def _plain(value: float, span: float) -> float:
 def edit(request: Mapping[str, Any], report: Report) -> None:
     """Show a plugin's window until it is closed, or this process is asked to end; tell its state then.
 
-    Raises: Refusal.
+    Raises: EffectError, ConfigError.
     """
     report.tell(stage="loading")
     plugin = opened(request["path"], request["name"], request["limit_s"])
     if request["state"]:
         plugin.raw_state = base64.b64decode(request["state"], validate=True)
-    here = {p["name"]: p["default"] for p in parameters_of(plugin)}
-    for name, value in request["values"].items():
-        if here.get(name) != value:  # the others are in the state, and exact there
-            setattr(plugin, name, value)
+    parameters = tuple(EffectParameter(**facts) for facts in parameters_of(plugin))
+    effect = Effect(key=request["name"], title="", doc="", parameters=parameters)
+    here = effect.defaults  # what equals it is in the state, and exact there
+    set_values(plugin, effect, {n: v for n, v in request["values"].items() if here.get(n) != v})
     if hasattr(signal, "alarm"):
         signal.alarm(0)
     closed = threading.Event()

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..models.stems import N_STEMS, STEMS
 from .chain_builder import ChainBuilder
-from .chains import MAX_INSERTS, Chains, Insert
+from .chains import MAX_INSERTS, Chains, Insert, insert_number
 from .effect_builtin import BUILT_IN
 from .effect_table import EffectTable
 from .effects import Rack, TellOf
@@ -72,15 +72,6 @@ def sound_of(preset: Preset, table: EffectTable, impulses: Mapping[str, Path]) -
     master = gain_from_db(state.master_db)
     gains = tuple((master * left, master * right) for left, right in state.gains.values())
     return PresetSound(name=preset.name, gains=gains, chains=preset.chains, table=table, impulses=impulses)
-
-
-def insert_number(stem: int, place: int) -> int:
-    """Return one number for stem and place in its chain, above 0; place -1: 0.
-
-    >>> insert_number(0, 0), insert_number(3, 1), insert_number(2, -1)
-    (1, 26, 0)
-    """
-    return stem * MAX_INSERTS + place + 1 if place >= 0 else 0
 
 
 def rack_with(
@@ -208,8 +199,10 @@ def _check_rate(sound: PresetSound, rate_hz: int) -> None:
     """Raise EffectError for a filter that would run away at this rate."""
     for stem, chain in sound.chains:
         for insert in chain:
+            if insert.bypass or sound.table[insert.effect].plugin:
+                continue
             for name in NYQUIST_NAMES:
                 value = insert.values.get(name, 0.0)
-                if not insert.bypass and float(value) > rate_hz / 2:
+                if float(value) > rate_hz / 2:
                     said = f"{stem}/{insert.name}: {name} = {value:g} is above half the file's {rate_hz} Hz"
                     raise EffectError(f"{said}: convert the file to a higher rate, or lower it")

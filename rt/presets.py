@@ -16,13 +16,13 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..models.stems import STEMS
-from .chains import Chains, chain_of, insert_of, line_of
+from .chains import Chains, chains_of
 from .effect_table import EffectTable
 from .errors import ConfigError
 from .params import GAIN_LIMIT_DB, Fader
@@ -32,6 +32,10 @@ SHIPPED = Path(__file__).parent / "preset_files"
 LONGEST_NAME = 64
 SILENT_DB = -120.0
 """A gain at or below it is silence, as in the protocol."""
+MOST_LEVELS = 32
+"""Of tables and lists in one another."""
+TOO_LARGE = "an integer has more than 64 bits"
+TOO_DEEP = "tables or lists are nested too deep"
 _KEYS = ("format", "title", "doc", "mixer", "chain")
 _FADER_KEYS = {"gain_db": float, "mute": bool, "solo": bool, "pan": float}
 
@@ -90,8 +94,8 @@ def parse_preset(text: str, name: str, source: str, table: EffectTable) -> Prese
         said = f"{source}: a preset's name has 1 to {LONGEST_NAME} characters in one line: rename it"
         raise ConfigError(said)
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = toml_values(text)
+    except ValueError as error:
         raise ConfigError(f"{source}: is not TOML: {error}") from error
     if values.get("format") != FORMAT:
         said = f"{source}: format = {values.get('format')!r:.64}: must be '{FORMAT}'"
@@ -108,12 +112,67 @@ def parse_preset(text: str, name: str, source: str, table: EffectTable) -> Prese
     )
 
 
-def preset_text(preset: Preset) -> str:
-    """Return the TOML of a preset; `parse_preset` gives it back."""
-    return "\n".join(_lines(preset)) + "\n"
+# -- TOML ----------------------------------------------------------------------------------------------------
 
 
-# -- from TOML -----------------------------------------------------------------------------------------------
+def toml_values(text: str) -> dict[str, Any]:
+    """Return what a TOML text says.
+
+    Raises: ValueError for what is none, for integers of more than 64 bits, which Python may not turn into
+    text or a float and TOML does not promise, and for what is nested deeper than anything that we write.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python's limit for turning text into integers
+        raise ValueError(TOO_LARGE) from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    for key, value in values.items():
+        _refuse_odd(key, value, MOST_LEVELS)
+    return values
+
+
+def _refuse_odd(key: str, value: object, levels: int) -> None:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{key:.64}: {TOO_LARGE}")
+    if not levels:
+        raise ValueError(TOO_DEEP)
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_odd(key, inner, levels - 1)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_odd(name, inner, levels - 1)
+
+
+def toml_text(values: Mapping[str, str | bool | float]) -> str:
+    """Return the lines of a TOML table.
+
+    >>> print(toml_text({"effect": "reverb", "room_size": 0.5, "freeze_mode": True}), end="")
+    effect = "reverb"
+    room_size = 0.5
+    freeze_mode = true
+    """
+    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in values.items())
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
+    return key if bare else _value(key)
+
+
+def _value(value: str | bool | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's but for halves of characters, and JSON lets DEL stand as it is
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
+
+
+# -- a preset's tables ---------------------------------------------------------------------------------------
 
 
 def _refuse_unknown(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -178,57 +237,7 @@ def _level(gain_db: float) -> float:
 
 def _chains(values: Mapping[str, Any], source: str, table: EffectTable) -> Chains:
     _refuse_unknown(values, STEMS, f"{source}: [chain]")
-    chains = Chains()
-    for stem, inserts in values.items():
-        where = f"{source}: [[chain.{stem}]]"
-        if not isinstance(inserts, list) or not all(isinstance(i, dict) for i in inserts):
-            raise ConfigError(f"{where}: must be tables, each [[chain.{stem}]]")
-        made = []
-        for number, insert in enumerate(inserts, 1):
-            try:
-                made.append(insert_of(table, insert))
-            except ConfigError as error:
-                raise ConfigError(f"{where} {number}: {error}") from error
-        try:
-            chain_of(table, line_of(tuple(made)), tuple(made))  # refuses what a line cannot say
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        chains = chains.with_chain(stem, tuple(made))
-    return chains
-
-
-# -- to TOML -------------------------------------------------------------------------------------------------
-
-
-def _lines(preset: Preset) -> Iterator[str]:
-    yield f"format = {_toml(FORMAT)}"
-    yield f"title = {_toml(preset.title)}"
-    if preset.doc:
-        yield f"doc = {_toml(preset.doc)}"
-    if preset.master_db is not None:
-        yield from ("", "[mixer]", f"master_db = {_toml(max(preset.master_db, SILENT_DB))}")
-    for stem in STEMS:
-        if (fader := preset.faders.get(stem)) is not None:
-            yield from ("", f"[mixer.{stem}]")
-            yield f"gain_db = {_toml(max(fader.gain_db, SILENT_DB))}"
-            yield f"mute = {_toml(fader.mute)}"
-            yield f"solo = {_toml(fader.solo)}"
-            yield f"pan = {_toml(fader.pan)}"
-    for stem, chain in preset.chains:
-        for insert in chain:
-            yield from ("", f"[[chain.{stem}]]")
-            yield from (f"{_key(key)} = {_toml(value)}" for key, value in insert.as_dict().items())
-
-
-def _key(key: str) -> str:
-    bare = key.isascii() and key.replace("_", "a").replace("-", "a").isalnum()
-    return key if bare else _toml(key)
-
-
-def _toml(value: str | bool | float) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but JSON lets DEL stand as it is
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+    try:
+        return chains_of(table, values, "[[chain.{}]]")
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error

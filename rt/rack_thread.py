@@ -32,7 +32,7 @@ from .block import (
     write_text,
 )
 from .chain_builder import ChainBuilder
-from .chains import MAX_INSERTS, Chains
+from .chains import Chains, insert_number
 from .effect_builtin import BUILT_IN
 from .effect_table import EffectTable
 from .effects import Rack
@@ -124,14 +124,14 @@ class WorkerEffects:
         self._happened.append(Happened(kind, stem, insert, why))
 
     def _enter(self, stem: int, place: int) -> None:
-        self._words[self._at + INSERT_NOW] = stem * MAX_INSERTS + place + 1 if place >= 0 else 0
+        self._words[self._at + INSERT_NOW] = insert_number(stem, place)
 
     def _in_force(self, rack: Rack) -> None:
         names = self._block.insert_names[self._which]
         names[:LOADING] = 0
         for chain in rack.chains:
             for place, run in enumerate(chain.inserts):
-                row = names[chain.stem * MAX_INSERTS + place]
+                row = names[insert_number(chain.stem, place) - 1]
                 write_text(row, f"{STEMS[chain.stem]}/{run.insert.name}")
         store(self._words, self._at + EFFECTS_SAMPLES, rack.latency_samples)
         store(self._words, self._at + EFFECTS_REVISION, rack.revision)

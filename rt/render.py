@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,8 @@ class _Pool:
         self._alive: dict[int, tuple[int, float]] = {}
         """Of each task how many inserts it had been in when that changed last, and when."""
         self._hung: set[int] = set()
+        self._others = multiprocessing.active_children()
+        """Children of this process that are none of the pool's."""
 
     def round(self, left: dict[int, Task], jobs: int) -> list[int]:
         """Run until all of `left` are done (and taken out) or a process dies; return who had begun."""
@@ -312,11 +315,14 @@ class _Pool:
         finally:
             if futures:  # interrupted or broken
                 done_s[-1] = 1.0
-                _end_children()
+                _end(self._children())
                 for target in (t for index in left for t in left[index].targets.values()):
                     remove_part(target)
             pool.shutdown(wait=True, cancel_futures=True)
         return []
+
+    def _children(self) -> list[BaseProcess]:
+        return [child for child in multiprocessing.active_children() if child not in self._others]
 
     def _end_hung(self) -> None:
         """Kill the processes if one of them does not come back from an insert."""
@@ -327,7 +333,7 @@ class _Pool:
                 self._alive[index] = count, now
             elif now - self._alive[index][1] > HANG_LIMIT_S:
                 self._hung.add(index)
-                for process in multiprocessing.active_children():
+                for process in self._children():
                     process.kill()
                 self._alive[index] = count, now
 
@@ -343,12 +349,11 @@ class _Pool:
         return f"{said}: bypass it in preset '{sound.name}', or take it out"
 
 
-def _end_children() -> None:
-    """End the processes of a pool; one that hangs in a plugin hears no signal and is killed."""
-    children = multiprocessing.active_children()
-    for process in children:
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End processes that render; one that hangs in a plugin hears no signal and is killed."""
+    for process in processes:
         process.terminate()
-    for process in children:
+    for process in processes:
         process.join(END_LIMIT_S)
         if process.is_alive():
             process.kill()

@@ -42,6 +42,8 @@ WARM_S = 2.0
 """Sound that the next worker hears before it takes over."""
 LEAD_S = 0.05
 """From the decision to the hand-over: more than the fade takes, and the node thread may be held up."""
+WARM_TRIES = 3
+"""Of as much sound without a skipped hop: one hop may be the machine's fault, three times one is not."""
 WARM_LIMIT_S = 20.0
 SETTLE_LIMIT_S = 10.0
 """After that the old worker is gone and a stream that stands still is left to its own restart."""
@@ -94,8 +96,8 @@ class ProfileSwitch:
     ) -> None:
         self._block, self._supervisor, self._lock, self._ending = block, supervisor, lock, ending
 
-    def prepare(self, settings: WorkerSettings, plan: StreamPlan, limit_s: float) -> None:
-        """Start the next worker and let it listen.
+    def prepare(self, settings: WorkerSettings, plan: StreamPlan, limit_s: float) -> WorkerWatch:
+        """Start the next worker, let it listen, and return its watch.
 
         Raises: EngineStateError if it dies, is too slow or has no room; nothing has changed then.
         """
@@ -110,16 +112,18 @@ class ProfileSwitch:
             next_worker = self._supervisor.prepare(settings)
         self._wait(lambda: next_worker.state == "ready", limit_s, "loading it", next_worker)
         at = next_worker.which * WORKER_SHIFT
-        skipped = int(w[at + N_SKIPPED_HOPS])
-        heard = load(w, POSITION) + round(WARM_S * int(w[RATE_HZ]))
-        self._wait(
-            lambda: load(w, at + WORKER_POSITION) >= heard,
-            WARM_LIMIT_S,
-            "listening to the sound",
-            next_worker,
-        )
-        if int(w[at + N_SKIPPED_HOPS]) != skipped:
-            raise EngineStateError("it cannot keep up with the sound beside the present profile")
+        for _ in range(WARM_TRIES):
+            skipped = int(w[at + N_SKIPPED_HOPS])
+            heard = load(w, POSITION) + round(WARM_S * int(w[RATE_HZ]))
+            self._wait(
+                lambda heard=heard: load(w, at + WORKER_POSITION) >= heard,
+                WARM_LIMIT_S,
+                "listening to the sound",
+                next_worker,
+            )
+            if int(w[at + N_SKIPPED_HOPS]) == skipped:
+                return next_worker
+        raise EngineStateError("it cannot keep up with the sound beside the present profile")
 
     def commit(self, plan: StreamPlan) -> HandOver:
         """Have the next worker take over.  Thread: holds the lock.  Raises: EngineStateError."""

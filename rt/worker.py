@@ -64,6 +64,9 @@ from .runner_choice import choose_runner
 MAX_LAG_HOPS = 16
 """Behind by more, the worker jumps to the newest hop; by less, it catches up and keeps its memory."""
 
+RATE_LIMIT_S = 1.0
+"""Devices that take longer to answer have their chains built again at their rate."""
+
 WAIT_S = 0.1
 """The semaphore's time-out: the heartbeat's period where no sound comes."""
 
@@ -300,7 +303,7 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int,
         block.say(2 * which, "{} {}: {}".format(CHOSEN, *choose_runner(settings.runner)))
     separator = settings.load()
     warm_up(separator)
-    rate_hz = int(w[RATE_HZ]) or MODEL_RATE_HZ
+    rate_hz = _rate_hz(block) if settings.effects.chains else int(w[RATE_HZ]) or MODEL_RATE_HZ
     effects = WorkerEffects(block, which, int(w[HOP]), rate_hz, settings.effects, pipe)
     loop = HopLoop(block, separator, which, effects)
     gc.collect()
@@ -319,6 +322,16 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int,
         store(w, at + WORKER_HEARTBEAT_NS, time.monotonic_ns())
         loop.poll()
     store(w, at + WORKER_PHASE, IDLE)
+
+
+def _rate_hz(block: Block) -> int:
+    """Return the rate of the stream to come: the node asks the devices for it meanwhile."""
+    stop = time.monotonic() + RATE_LIMIT_S
+    while (
+        load(block.words, RATE_HZ) == 0 and time.monotonic() < stop and not node_is_gone(block, SHUTDOWN_ALL)
+    ):
+        time.sleep(0.005)
+    return load(block.words, RATE_HZ) or MODEL_RATE_HZ
 
 
 def warm_up(separator: Separator, n_hops: int = 8) -> None:

@@ -177,7 +177,7 @@ class FakeNode:
         for told in self.on_event:
             told(event)
 
-    def _set_chains(self, chains: Chains) -> None:
+    def _set_chains(self, chains: Chains, seen: Chains) -> None:
         if self.refuses_chains is not None:
             raise self.refuses_chains
         self.chains = chains

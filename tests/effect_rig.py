@@ -124,6 +124,11 @@ def stems_of(n_hops: int, hop: int = HOP, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.25, 0.25, (4, 2, n_hops * hop)).astype(np.float32)
 
 
+def noise(n_hops: int, seed: int = 1) -> np.ndarray:
+    """Return (2, sample) of noise, at most -12 dBFS."""
+    return np.random.default_rng(seed).uniform(-0.25, 0.25, (2, n_hops * HOP)).astype(np.float32)
+
+
 def sine(n_samples: int, rate_hz: int = RATE_HZ, hz: float = 110.0) -> np.ndarray:
     """Return (2, sample) of a sine at -12 dBFS."""
     one = 0.25 * np.sin(2.0 * np.pi * hz / rate_hz * np.arange(n_samples))

@@ -56,5 +56,29 @@ class Short(Shares):
     run = step
 
 
+class Slow(Shares):
+    """Takes longer than a hop for those steps that `is_slow` names."""
+
+    def __init__(self, is_slow, seconds):
+        super().__init__(1024, 3072, (0.125, 0.25, 0.5, 0.125))
+        self.is_slow, self.seconds, self.n = is_slow, seconds, 0
+
+    def step(self, x, state):
+        self.n += 1
+        if self.is_slow(self.n):
+            time.sleep(self.seconds)
+        return super().step(x, state)
+
+    run = step
+
+
+def too_slow():
+    return Slow(lambda n: True, 0.1)
+
+
+def held_up_once():
+    return Slow(lambda n: n == 20, 1.0)
+
+
 def short_lived():
     return Short(1024, 3072, (0.25, 0.25, 0.25, 0.25))

@@ -53,13 +53,14 @@ Done = Callable[[Value, str], None]
 class Actions:
     """What commands need of the node. `change` calls `Done` when it is over; the others return at once.
 
-    chains: those that the node is making heard.  set_chains: raises HostError if it takes none now.
+    chains: those that the node is making heard.  set_chains: chains, and those that
+    they were made from; raises HostError if it takes none now.
     """
 
     set_mixer: Callable[[MixerState], None]
     change: Callable[[str, Value, Done], None]
     chains: Callable[[], Chains]
-    set_chains: Callable[[Chains], None]
+    set_chains: Callable[[Chains, Chains], None]
     keep_scenes: Callable[[Mapping[str, Scene]], None] = lambda scenes: None
     learn: Callable[[str], None] = lambda path: None
     unlearn: Callable[[str], None] = lambda path: None
@@ -178,7 +179,7 @@ class Commands:
         if plan.chains == self.chains:
             return {}
         try:
-            self._actions.set_chains(plan.chains)
+            self._actions.set_chains(plan.chains, self.chains)
         except HostError as error:
             raise ProtocolError(ErrorCode.NOT_NOW, str(error)[:LONGEST_TEXT]) from error
         return self._chains_are(plan.chains)

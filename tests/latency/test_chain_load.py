@@ -13,7 +13,8 @@ class FakeEngine:
         self.chains = Chains()
         self.seen = []
 
-    def set_chains(self, chains):
+    def set_chains(self, chains, seen):
+        assert seen is self.chains
         self.chains = chains
         self.seen.append(chains)
 

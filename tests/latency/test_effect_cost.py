@@ -1,9 +1,12 @@
 """What effects cost, on a clock that only moves when it is told to; and that every insert is counted."""
 
 import json
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
+from effect_rig import stems_of
 from vst3_plugins import hostile_plugins
 
 from stemrack.latency.effect_cost import (
@@ -40,10 +43,6 @@ class Ticking:
 def sound(**lines):
     chains = Chains(**{stem: chain_of(TABLE, line) for stem, line in lines.items()})
     return PresetSound(chains=chains, table=TABLE)
-
-
-def stems_of(n_hops):
-    return (0.1 * np.random.default_rng(1).standard_normal((4, 2, n_hops * HOP))).astype(np.float32)
 
 
 def test_every_insert_is_timed_in_every_hop():
@@ -104,6 +103,18 @@ def test_a_plugin_that_crashes_takes_only_its_row():
         "n_hops": 0,
         "failed": "crashed",
     }
+
+
+def test_no_process_ends_that_was_there_before():
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600.0,))
+    bystander.start()
+    table = EffectTable([Effect(key="Gone", title="Gone", doc="", plugin="gone.vst3")])
+    try:
+        effect_costs(table, 0.1, NOISE, impulses={})
+        assert multiprocessing.active_children() == [bystander]
+    finally:
+        bystander.kill()
+        bystander.join()
 
 
 def test_what_cannot_be_loaded_is_said():

@@ -11,6 +11,7 @@ import pytest
 from vst3_plugins import hostile_plugins, real_plugins
 
 from stemrack.rt import app, plugin_scan
+from stemrack.rt.app_plugins import state_text
 from stemrack.rt.plugin_registry import load_registry
 
 
@@ -140,6 +141,18 @@ def test_an_edit_is_written_as_presets_hold_it_and_read_again(capsys, known, edi
     assert edits == [("MVerb", {}), ("MVerb", EDITED)]
 
 
+@pytest.mark.parametrize("form", ["json", "toml"])
+@pytest.mark.parametrize(
+    "text", ["\U0001f3b8", "rub\x7fout", 'a "quoted" \\ path', "two\r\nlines\x00", "\u2028\u0085"]
+)
+def test_any_text_survives_in_a_file(tmp_path, form, text):
+    values = {"effect": "MVerb", "mode": text, text: 0.5, "freeze": True}
+    path = tmp_path / "room"
+    path.write_text(state_text(values, form), encoding="utf-8")
+    with path.open("rb") as file:
+        assert (json.load if form == "json" else tomllib.load)(file) == values
+
+
 def test_an_edit_without_a_file_is_printed(capsys, known, edits):
     code, out, _ = run_app(capsys, "edit", "MVerb")
     assert (code, json.loads(out)) == (0, EDITED)
@@ -149,6 +162,7 @@ def test_an_edit_without_a_file_is_printed(capsys, known, edits):
     ("text", "says"),
     [
         ("{", "cannot be read"),
+        (5000 * "[" + 5000 * "]", "cannot be read (lists are nested too deep)"),
         ("[]", "holds no state of MVerb"),
         ('{"effect": "Other"}', "there is no effect 'Other'"),
         ('{"effect": "MVerb", "damping": 200}', "must be 0 to 100 %"),
@@ -162,6 +176,14 @@ def test_a_file_of_other_contents_is_refused_before_a_window_opens(
     code, _, err = run_app(capsys, "edit", "MVerb", "--state", tmp_path / "room.json")
     assert code == 2
     assert says in err
+    assert edits == []
+
+
+def test_a_toml_file_of_other_contents_is_refused_before_a_window_opens(capsys, known, edits, tmp_path):
+    (tmp_path / "room.toml").write_text('effect = "MVerb"\ndamping = 0x' + 5000 * "f")
+    code, _, err = run_app(capsys, "edit", "MVerb", "--state", tmp_path / "room.toml")
+    assert code == 2
+    assert "room.toml: cannot be read (damping: an integer has more than 64 bits)" in err
     assert edits == []
 
 

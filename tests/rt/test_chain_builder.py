@@ -298,6 +298,37 @@ def test_an_effect_that_takes_too_long_in_every_call_is_a_wire_and_told_of(made,
     assert builder.latency_samples == 0
 
 
+def test_a_value_that_a_plugin_will_not_take_is_told_and_the_others_are_moved(made):
+    """Some plugins do not read back a text of their own."""
+    both = (insert(0), replace(insert(0), name="hold0-2"))
+    rack, builder = rack_and_builder(HOLDS)
+    told = []
+    rack.tell = lambda *what: told.append(what)
+    builder.change(2, Chains(bass=both))
+    pushed(rack, stems_of(1))
+
+    def refuses(parameter, value):
+        raise EffectError("level = 1.0: it is read back as 0.0")
+
+    made[0].inner = refuses
+    assert builder.change(3, Chains(bass=tuple(with_value(one, level=1.0) for one in both)))
+    assert told == [("insert-bypassed", "bass", "hold0", "level = 1.0: it is read back as 0.0")]
+    assert len(rack.orders[0].moves) == 1
+
+
+def test_what_is_let_go_has_a_name_until_it_is_gone(made):
+    rack, builder = rack_and_builder(HOLDS, loading=lambda *what: loading.append(what))
+    loading = []
+    builder.change(2, Chains(vocals=(insert(0), replace(insert(0), name="hold0-2"))))
+    pushed(rack, stems_of(1))
+    builder.change(3, Chains())
+    pushed(rack, stems_of(1))
+    loading.clear()
+    builder.bury()
+    assert loading[-3:] == [("vocals", "hold0"), ("vocals", "hold0-2"), ("", "")]
+    assert not rack.discarded
+
+
 def test_one_slow_call_of_a_few_is_no_reason(made, monkeypatch):
     times = iter([0.0, 1.0, 1.0, 2.0, 2.0, 2.001, 3.0, 4.0])
     monkeypatch.setattr(chain_builder, "time", SimpleNamespace(perf_counter=lambda: next(times)))

@@ -1,4 +1,4 @@
-"""The node's side of the chains, with the words of the block written as a worker and a callback would."""
+"""The node's side of the chains: what is wanted, said and sent; a worker's words are written by the test."""
 
 import threading
 from dataclasses import replace
@@ -7,78 +7,17 @@ from queue import Queue
 from types import SimpleNamespace
 
 import pytest
-from effect_rig import fake_effect, neutral
+from desk_rig import BEGINNING, EQ, FOREIGN, ROOM, faded, in_force
 
-from stemrack.rt.atomics import load, store
-from stemrack.rt.block import (
-    DELAY_SAMPLES,
-    EFFECTS_ALLOWED,
-    EFFECTS_REVISION,
-    EFFECTS_SAMPLES,
-    EFFECTS_WANTED,
-    HOP,
-    LARGEST_BLOCK,
-    N_SLOTS,
-    NEXT_DELAY,
-    Geometry,
-    make_block,
-)
-from stemrack.rt.chain_desk import ChainDesk, change_delay, is_settled
-from stemrack.rt.chains import Chains, Insert
-from stemrack.rt.effect_builtin import BUILT_IN
-from stemrack.rt.effect_table import EffectTable
-from stemrack.rt.errors import EngineStateError
+from stemrack.rt import chain_desk
+from stemrack.rt.atomics import store
+from stemrack.rt.block import EFFECTS_REVISION, NEXT_DELAY, WORKER_SHIFT
+from stemrack.rt.chains import Chains
+from stemrack.rt.control_log import ControlLog
 from stemrack.rt.rack_thread import Costs, Happened
-from stemrack.rt.stream import StreamPlan
 
-HOP_SAMPLES = 512
-PLAN = StreamPlan(rate_hz=44100, delay_samples=2048)
-PLUGIN = fake_effect("hostile", plugin="/nowhere/hostile.vst3")
-TABLE = EffectTable([*BUILT_IN, PLUGIN])
-EQ, ROOM = neutral("peak_filter"), neutral("reverb")
-FOREIGN = Insert(name="hostile", effect="hostile", values=PLUGIN.defaults)
-BEGINNING = Chains(drums=(EQ, FOREIGN), vocals=(ROOM,))
-TOO_LATE = 1 << 20
 LIMIT_S = 10.0
 """After which a test gives up waiting; none takes it unless it fails."""
-
-
-@pytest.fixture
-def block():
-    block = make_block(Geometry.for_separator(HOP_SAMPLES))
-    block.words[HOP], block.words[N_SLOTS], block.words[LARGEST_BLOCK] = HOP_SAMPLES, 128, 512
-    block.words[DELAY_SAMPLES] = block.words[NEXT_DELAY] = PLAN.delay_samples
-    return block
-
-
-@pytest.fixture
-def notes():
-    return []
-
-
-@pytest.fixture
-def desk(block, notes):
-    desk = ChainDesk(block, TABLE, {}, BEGINNING, lambda kind, facts: notes.append((kind, facts)))
-    yield desk
-    desk.stop()
-
-
-@pytest.fixture
-def audio():
-    plans = []
-    return SimpleNamespace(state="running", replan=plans.append, plans=plans)
-
-
-def in_force(desk, block, revision, samples=0):
-    """Have the worker say that chains are in force."""
-    store(block.words, EFFECTS_SAMPLES, samples)
-    store(block.words, EFFECTS_REVISION, revision)
-    desk.poll(None)
-
-
-def faded(block):
-    """Have the callback be done with its fade."""
-    store(block.words, DELAY_SAMPLES, load(block.words, NEXT_DELAY))
 
 
 # -- the target ---------------------------------------------------------------------------------------------
@@ -102,6 +41,17 @@ def test_a_bypass_keeps_all_other_values_and_inserts(desk, notes):
 def test_inserts_that_are_gone_are_not_bypassed(desk, notes):
     desk.bypass(["drums/reverb", "bass/peak_filter"], "late news")
     assert (desk.target, notes, desk.settings_now().revision) == (BEGINNING, [], 1)
+
+
+def test_an_edit_takes_back_no_bypass_that_its_maker_has_not_seen(desk):
+    seen = desk.target
+    louder = replace(EQ, values={**EQ.values, "gain_db": 3.0})
+    desk.bypass(["drums/hostile", "drums/peak_filter"], "they were slow")
+    desk.set_target(replace(seen, drums=(louder, FOREIGN), vocals=()), seen)
+    assert desk.target == Chains(drums=(replace(louder, bypass=True), replace(FOREIGN, bypass=True)))
+    seen = desk.target
+    desk.set_target(replace(seen, drums=(louder, FOREIGN)), seen)
+    assert desk.target == Chains(drums=(louder, FOREIGN))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +110,22 @@ def test_it_is_settled_once_the_newest_chains_are_heard_with_their_delay(desk, b
     assert desk.is_settled
 
 
+def test_another_worker_has_to_say_itself_what_it_has_and_the_log_knows_it_already(desk, block):
+    desk.log = ControlLog(rate_hz=44_100, delay_samples=2_048, start_ramp_samples=0)
+    desk.set_target(Chains())
+    in_force(desk, block, 2)
+    assert desk.is_settled
+    assert len(desk.log.chain_edits) == 1
+    store(block.words, EFFECTS_REVISION, 0)
+    ours, _theirs = Pipe()
+    desk.poll(ours)
+    assert not desk.is_settled
+    store(block.words, EFFECTS_REVISION, 2)
+    desk.poll(ours)
+    assert desk.is_settled
+    assert len(desk.log.chain_edits) == 1
+
+
 # -- sending ------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +177,36 @@ def test_a_worker_that_does_not_read_holds_up_nobody_and_gets_the_newest(desk):
     assert pipe.sent.empty()
 
 
+def test_the_next_worker_gets_the_chains_of_now_before_it_takes_over(desk, block):
+    """And those that are set meanwhile: two at least are sent here."""
+    ours, theirs = Pipe()
+    at = WORKER_SHIFT + EFFECTS_REVISION
+    store(block.words, at, 1)
+    desk.set_target(Chains(bass=(EQ,)))
+    worker = SimpleNamespace(pipe=ours, which=1)
+    waiting = threading.Thread(target=desk.bring_up_to_date, args=(worker,), daemon=True)
+    waiting.start()
+    assert theirs.poll(LIMIT_S)
+    assert theirs.recv() == (2, Chains(bass=(EQ,)))
+    desk.set_target(Chains())
+    assert theirs.poll(LIMIT_S)
+    assert theirs.recv() == (3, Chains())
+    assert waiting.is_alive()
+    store(block.words, at, 3)
+    waiting.join(LIMIT_S)
+    assert not waiting.is_alive()
+    assert not theirs.poll(0)
+
+
+def test_a_next_worker_without_room_for_the_chains_is_not_waited_for(desk, monkeypatch):
+    monkeypatch.setattr(chain_desk, "UP_TO_DATE_LIMIT_S", 0.05)
+    ours, theirs = Pipe()
+    desk.bring_up_to_date(SimpleNamespace(pipe=ours, which=1))
+    assert theirs.recv() == (1, BEGINNING)
+    theirs.close()
+    desk.bring_up_to_date(SimpleNamespace(pipe=ours, which=1))  # it has died
+
+
 def test_a_dead_pipe_is_no_error_and_the_next_one_gets_the_target(desk):
     dead, alive = Dead(), Stuck()
     alive.go_on.set()
@@ -221,156 +217,3 @@ def test_a_dead_pipe_is_no_error_and_the_next_one_gets_the_target(desk):
     dead.sent.get(timeout=LIMIT_S)
     desk.poll(alive)
     assert alive.sent.get(timeout=LIMIT_S) == (2, Chains())
-
-
-# -- the delay ----------------------------------------------------------------------------------------------
-
-
-def test_without_a_change_of_latency_nothing_is_done(desk, block, audio, notes):
-    assert desk.follow(PLAN, audio, HOP_SAMPLES) is PLAN
-    assert (audio.plans, notes, load(block.words, NEXT_DELAY)) == ([], [], 2048)
-
-
-def test_for_more_latency_the_delay_is_longer_before_it_is_allowed(desk, block, audio, notes):
-    store(block.words, EFFECTS_WANTED, 220)
-    plan = desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert plan.delay_samples == load(block.words, NEXT_DELAY) == 2048 + 512
-    assert load(block.words, EFFECTS_ALLOWED) == 0
-    assert desk.follow(plan, audio, HOP_SAMPLES) is plan
-    assert load(block.words, EFFECTS_ALLOWED) == 0
-    faded(block)
-    assert desk.follow(plan, audio, HOP_SAMPLES) is plan
-    assert load(block.words, EFFECTS_ALLOWED) == 512
-    assert audio.plans == [plan]
-    assert notes == [("delay-changed", {"effects_samples": 512, "delay_ms": round(2560 / 44.1, 1)})]
-
-
-def raised(desk, block, audio, samples=1700):
-    """Return the plan once so much latency is in force."""
-    store(block.words, EFFECTS_WANTED, samples)
-    plan = desk.follow(PLAN, audio, HOP_SAMPLES)
-    faded(block)
-    desk.follow(plan, audio, HOP_SAMPLES)
-    store(block.words, EFFECTS_SAMPLES, samples)
-    return plan
-
-
-def test_for_less_latency_the_delay_follows_the_worker(desk, block, audio):
-    plan = raised(desk, block, audio)
-    store(block.words, EFFECTS_WANTED, 220)
-    assert desk.follow(plan, audio, HOP_SAMPLES) is plan
-    store(block.words, EFFECTS_SAMPLES, 220)
-    shorter = desk.follow(plan, audio, HOP_SAMPLES)
-    assert shorter.delay_samples == load(block.words, NEXT_DELAY) == 2048 + 512
-    faded(block)
-    assert desk.follow(shorter, audio, HOP_SAMPLES) is shorter
-    assert load(block.words, EFFECTS_ALLOWED) == 512
-
-
-def test_while_the_delay_gets_shorter_no_more_is_allowed_than_it_will_have(desk, block, audio):
-    """Else the worker takes room that is just going, and its stems come late."""
-    plan = raised(desk, block, audio)
-    store(block.words, EFFECTS_WANTED, 0)
-    store(block.words, EFFECTS_SAMPLES, 0)
-    assert desk.follow(plan, audio, HOP_SAMPLES).delay_samples == 2048
-    assert load(block.words, EFFECTS_ALLOWED) == 0
-
-
-def test_hops_of_a_longer_separator_count(desk, block, audio):
-    store(block.words, EFFECTS_WANTED, 220)
-    assert desk.follow(PLAN, audio, 2048).delay_samples == 4096
-
-
-def test_where_no_stream_runs_the_next_one_has_the_delay(desk, block, audio):
-    audio.state = "waiting"
-    store(block.words, EFFECTS_WANTED, 220)
-    plan = desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert (plan.delay_samples, audio.plans) == (2560, [plan])
-    assert load(block.words, NEXT_DELAY) == 2048
-
-
-def test_before_a_stream_the_chains_there_are_have_room(desk, block):
-    store(block.words, EFFECTS_WANTED, 220)
-    desk.plan(desk.needed_samples(HOP_SAMPLES))
-    assert desk.planned_samples == load(block.words, EFFECTS_ALLOWED) == 512
-    desk.plan(desk.needed_samples(2048))
-    assert desk.planned_samples == load(block.words, EFFECTS_ALLOWED) == 2048
-
-
-def test_effects_get_time_of_which_no_latency_may_be_had(block, audio):
-    desk = ChainDesk(block, TABLE, {}, BEGINNING, lambda kind, facts: None, allowance_samples=300)
-    desk.plan(desk.needed_samples(HOP_SAMPLES))
-    assert (desk.planned_samples, desk.planned_parts) == (300, (0, 300))
-    assert load(block.words, EFFECTS_ALLOWED) == 0
-    store(block.words, EFFECTS_WANTED, 220)
-    plan = desk.follow(replace(PLAN, delay_samples=PLAN.delay_samples + 300), audio, HOP_SAMPLES)
-    assert plan.delay_samples == PLAN.delay_samples + 300 + 512
-    assert desk.planned_parts == (512, 300)
-    store(block.words, DELAY_SAMPLES, plan.delay_samples)  # the callback has faded to it
-    desk.follow(plan, audio, HOP_SAMPLES)
-    assert load(block.words, EFFECTS_ALLOWED) == 512
-
-
-def test_without_effects_there_is_no_time_for_them(block, audio):
-    desk = ChainDesk(block, TABLE, {}, Chains(), lambda kind, facts: None, allowance_samples=300)
-    desk.plan(desk.needed_samples(HOP_SAMPLES))
-    assert desk.planned_samples == 0
-    desk.set_target(BEGINNING)
-    plan = desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert plan.delay_samples == PLAN.delay_samples + 300
-    store(block.words, DELAY_SAMPLES, plan.delay_samples)
-    desk.set_target(Chains())
-    assert desk.follow(plan, audio, HOP_SAMPLES) == PLAN
-
-
-def test_chains_without_room_are_refused_and_the_accepted_ones_wanted_again(desk, block, audio, notes):
-    desk.set_target(Chains())
-    store(block.words, EFFECTS_WANTED, TOO_LATE)
-    assert desk.follow(PLAN, audio, HOP_SAMPLES) is PLAN
-    assert desk.target == BEGINNING
-    assert (desk.settings_now().revision, desk.planned_samples) == (3, 0)
-    kind, facts = notes[0]
-    room = 128 * 512 - 512 - 2 * 512
-    said = f"with these effects the delay is {TOO_LATE + 2048} samples, there is room for {room}"
-    assert kind == "chain-refused"
-    assert facts == {"why": f"{said}: take out what is that late"}
-    assert load(block.words, NEXT_DELAY) == 2048
-    desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert len(notes) == 1
-
-
-def test_it_goes_back_to_the_chains_that_were_heard_last(desk, block, audio):
-    """Edits come faster than they are heard."""
-    heard = Chains(drums=(EQ,))
-    desk.set_target(heard)
-    desk.set_target(Chains(vocals=(neutral("pitch_shift"),)))
-    in_force(desk, block, 2)
-    store(block.words, EFFECTS_WANTED, TOO_LATE)
-    desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert desk.target == heard
-
-
-def test_what_was_bypassed_meanwhile_stays_so_when_chains_are_refused(desk, block, audio):
-    desk.set_target(replace(BEGINNING, bass=(neutral("pitch_shift"),)))
-    desk.bypass(["drums/hostile"], "it was slow")
-    store(block.words, EFFECTS_WANTED, TOO_LATE)
-    desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert desk.target == replace(BEGINNING, drums=(EQ, replace(FOREIGN, bypass=True)))
-
-
-def test_chains_that_are_heard_are_what_is_gone_back_to(desk, block, audio):
-    heard = Chains(drums=(EQ,))
-    desk.set_target(heard)
-    in_force(desk, block, 2)
-    desk.set_target(Chains(vocals=(neutral("pitch_shift"),)))
-    store(block.words, EFFECTS_WANTED, TOO_LATE)
-    desk.follow(PLAN, audio, HOP_SAMPLES)
-    assert desk.target == heard
-
-
-def test_the_longest_delay_that_has_room_is_taken(block):
-    room = block.delay_room
-    change_delay(block, room)
-    assert (load(block.words, NEXT_DELAY), is_settled(block)) == (room, False)
-    with pytest.raises(EngineStateError, match=f"there is room for {room}"):
-        change_delay(block, room + 1)

@@ -4,11 +4,13 @@ import base64
 
 import numpy as np
 import pytest
-from effect_rig import HOP, RATE_HZ, Fake, fake_effect
+from effect_rig import HOP, RATE_HZ, Fake, fake_effect, noise
+from pedalboard import ExternalPluginReloadType
 from vst3_plugins import hostile_plugins, real_plugins
 
+from stemrack.rt import effect_host
 from stemrack.rt.effect_builtin import BUILT_IN, with_impulses
-from stemrack.rt.effect_host import Latency, Processor, measured_latency, names_in
+from stemrack.rt.effect_host import Latency, Processor, latency_of, measured_latency, names_in, set_values
 from stemrack.rt.effect_table import Effect, EffectParameter
 from stemrack.rt.errors import EffectError
 from stemrack.rt.plugin_probe import opened, parameters_of
@@ -45,10 +47,6 @@ def raw(effect, processor):
     return {name: float(p.raw_value) for name, p in processor._raw.items() if name in effect.defaults}
 
 
-def noise(n_hops, seed=1):
-    return np.random.default_rng(seed).uniform(-0.25, 0.25, (2, n_hops * HOP)).astype(np.float32)
-
-
 def played(processor, x):
     hops = [processor.process(x[:, i : i + HOP]) for i in range(0, x.shape[1], HOP)]
     return np.concatenate(hops, axis=1)
@@ -78,6 +76,17 @@ def test_every_number_of_a_plugin_is_read_back_over_its_whole_range(mverb):
             plugin.set(parameter.name, inner)
             shown = float(getattr(plugin._plugin, parameter.name))
             assert shown == pytest.approx(value, abs=0.005 * (parameter.highest - parameter.lowest))
+
+
+def test_values_of_a_plugin_without_a_processor_are_set_to_the_same(mverb):
+    values = {
+        p.name: p.lowest + 0.77 * (p.highest - p.lowest) for p in mverb.parameters if p.kind == "number"
+    }
+    plugin = opened(mverb.plugin, mverb.plugin_name)
+    set_values(plugin, mverb, values)
+    shown = {p.name: float(p.raw_value) for p in plugin._parameters}
+    expected = raw(mverb, made(mverb, **values))
+    assert {name: shown[mverb[name].doc] for name in values} == {name: expected[name] for name in values}
 
 
 def test_values_take_effect_at_the_next_block(latent):
@@ -141,6 +150,72 @@ def test_reset_forgets_the_sound_and_keeps_the_values(mverb):
     plugin.reset()
     assert np.abs(played(plugin, np.zeros((2, 10 * HOP), np.float32))).max() < 1e-9
     assert raw(mverb, plugin) == before
+
+
+# -- pedalboard's parameters ---------------------------------------------------------------------------------
+
+
+class FakeRaw:
+    """One of pedalboard's own parameters, from 0 to 1, of a plugin that reads numbers."""
+
+    def __init__(self, name, raw_value=0.0):
+        self.name, self.raw_value = name, raw_value
+
+    def get_raw_value_for_text(self, text):
+        return float(text)
+
+    def get_text_for_raw_value(self, raw):
+        return str(raw)
+
+
+class FakePlugin:
+    """A plugin that pedalboard makes anew to reset it: its parameters are others from then on."""
+
+    def __init__(self, *names):
+        self._parameters = [FakeRaw(name) for name in names]
+
+    def reset(self):
+        self._parameters = [FakeRaw(p.name, p.raw_value) for p in self._parameters]
+
+
+def processor_of(monkeypatch, plugin):
+    """Return the effect that plays a fake plugin; its parameter `mix` is the plugin's Mix."""
+    monkeypatch.setattr(effect_host, "opened", lambda path, name, **_: plugin)
+    mix = EffectParameter(name="mix", doc="Mix", lowest=0.0, highest=1.0)
+    return made(Effect(key="anew", title="", doc="", plugin="anew.vst3", parameters=(mix,)), mix=0.5)
+
+
+def test_values_reach_a_plugin_that_was_made_anew_by_a_reset(monkeypatch):
+    plugin = FakePlugin("Mix", "Other")
+    processor = processor_of(monkeypatch, plugin)
+    processor.reset()
+    assert [p.raw_value for p in plugin._parameters] == [0.5, 0.0]
+    processor.set("mix", 0.75)
+    assert [p.raw_value for p in plugin._parameters] == [0.75, 0.0]
+
+
+def test_values_reach_a_real_plugin_that_was_made_anew_by_a_reset(mverb):
+    plugin = made(mverb, decay=83.0)
+    plugin._plugin._reload_type = ExternalPluginReloadType.PersistsAudioOnReset
+    played(plugin, noise(1))
+    plugin.reset()
+    assert float(plugin._plugin.decay) == pytest.approx(83.0, abs=0.5)
+    plugin.set("decay", plugin.inner(mverb["decay"], 12.0))
+    assert float(plugin._plugin.decay) == pytest.approx(12.0, abs=0.5)
+
+
+def test_a_plugin_that_lacks_a_parameter_after_a_reset_is_an_error_of_the_effect(monkeypatch):
+    plugin = FakePlugin("Mix")
+    processor = processor_of(monkeypatch, plugin)
+    plugin._parameters[0].name = "Blend"
+    with pytest.raises(EffectError, match="anew has no mix any more"):
+        processor.reset()
+
+
+def test_of_two_parameters_of_one_name_the_first_is_set_as_pedalboard_does(monkeypatch):
+    plugin = FakePlugin("Mix", "Other", "Mix")
+    processor_of(monkeypatch, plugin)
+    assert [p.raw_value for p in plugin._parameters] == [0.5, 0.0, 0.0]
 
 
 # -- what cannot be had -------------------------------------------------------------------------------------
@@ -245,6 +320,17 @@ def delayed(samples):
 )
 def test_a_single_late_answer_is_latency_unless_it_is_a_filters_phase_or_an_echo(samples, shift):
     assert measured_latency(delayed(samples), block_samples=2048) == Latency(held=0, shift=shift)
+
+
+def test_an_echo_is_no_latency():
+    answer = np.zeros((2, 4000), np.float32)
+    answer[:, 300] = 1.0
+    assert latency_of([answer], 4000) == Latency(shift=300)
+    answer[:, 0] = 1.0
+    answer[:, 900] = 0.5
+    assert latency_of([answer], 4000) == Latency()
+    assert latency_of([np.zeros((2, 4000))], 4000) == Latency()
+    assert latency_of([np.zeros((2, 0))], 4000) == Latency(held=4000)
 
 
 def test_an_answer_that_is_smeared_begins_at_once():

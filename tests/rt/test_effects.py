@@ -137,26 +137,33 @@ def chains_that_change_nothing():
     return st.fixed_dictionaries({stem: chain for stem in STEMS}).map(lambda by_stem: Chains(**by_stem))
 
 
-def edited(script, *, waits=True, n_hops=60):
-    """Return stems, and what comes out while chains are changed; script: (hop, chains)."""
+def edited(script, *, waits=True, n_hops=60, late_hops=0):
+    """Return stems, and what comes out while chains are changed; script: (hop, chains).
+
+    late_hops: from the moment that new chains have heard the sound to that in which they are carried out.
+    """
     rack, builder = rack_and_builder(HOLDS)
-    x = stems_of(n_hops)
+    x, held = stems_of(n_hops), []
 
     def edits_at(hop):
+        while held and held[0][0] <= hop:
+            rack.orders.append(held.pop(0)[1])
         for revision, (at, chains) in enumerate(script, 2):
             if at == hop:
                 assert builder.change(revision, chains, waits=waits)
+                if late_hops:
+                    held.append((hop + late_hops, rack.orders.pop()))
 
-    y = pushed(rack, x, {hop: lambda hop=hop: edits_at(hop) for hop, _ in script})
+    y = pushed(rack, x, {hop: lambda hop=hop: edits_at(hop) for hop in range(n_hops)})
     return x, y, rack
 
 
 @settings(max_examples=40, deadline=None)
-@given(script=edit_scripts())
-def test_edits_at_any_hop_lose_repeat_and_change_no_sample(script):
+@given(script=edit_scripts(), late_hops=st.integers(0, 6))
+def test_edits_at_any_hop_lose_repeat_and_change_no_sample(script, late_hops):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chain_builder, "Processor", hold)
-        x, y, rack = edited(script)
+        x, y, rack = edited(script, late_hops=late_hops)
     assert rack.revision == 1 + len(script)
     check_same(y, x, max(sum(int(i.effect.removeprefix("hold")) for i in c) for _, c in script[-1][1]), HOP)
 
@@ -247,7 +254,7 @@ def test_it_says_which_insert_it_is_in_before_each_call(fakes):
 def test_what_it_is_in_has_a_name_in_force_while_it_catches_up(monkeypatch):
     """A crash between two hops must not be put down to the insert that stood in that place before."""
     rack, builder = rack_and_builder(HOLDS)
-    names, inside, wrong = {}, [None], []
+    names, inside, wrong, calls = {}, [None], [], []
 
     def in_force():
         names.clear()
@@ -256,7 +263,14 @@ def test_what_it_is_in_has_a_name_in_force_while_it_catches_up(monkeypatch):
 
     def watched(effect, values, **rest):
         fake = hold(effect, values)
-        fake.answers = lambda call, y: wrong.append(names.get(inside[0])) or y if is_other(effect) else y
+
+        def answer(call, y):
+            calls.append(effect.key)
+            if is_other(effect):
+                wrong.append(names.get(inside[0]))
+            return y
+
+        fake.answers = answer
         return fake
 
     def is_other(effect):
@@ -270,7 +284,12 @@ def test_what_it_is_in_has_a_name_in_force_while_it_catches_up(monkeypatch):
     builder.change(2, Chains(drums=holds(0)), waits=False)
     pushed(rack, stems_of(8))
     builder.change(3, Chains(drums=holds(1)))
+    order = rack.orders.pop()
     pushed(rack, stems_of(2))
+    rack.orders.append(order)
+    calls.clear()
+    pushed(rack, stems_of(1))
+    assert calls == 2 * ["hold0"] + 6 * ["hold1"]  # of each pair: the old one's last, two missed, the new one
     assert not wrong
 
 

@@ -17,6 +17,7 @@ from vst3_plugins import hostile_plugins
 
 from stemrack.rt import worker_watch
 from stemrack.rt.audio import DeviceChoice
+from stemrack.rt.block import Geometry
 from stemrack.rt.chains import Chains, with_value
 from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.engine import Engine, EngineSettings
@@ -48,20 +49,21 @@ def song(tmp_path_factory):
 
 
 @contextmanager
-def playing(song, table=BUILT_IN, chains=None, **choice):
+def playing(song, table=BUILT_IN, chains=None, *, delay=DELAY, rate_hz=44_100, settles=True, **choice):
     settings = EngineSettings(
         hop=HOP,
         worker=WorkerSettings(load=FakeSeparator),
-        devices=DeviceChoice(input=None, output=None, block_samples=BLOCK, **choice),
-        plan_for=lambda resolved: StreamPlan(rate_hz=44_100, delay_samples=DELAY, start_ramp_samples=0),
+        devices=DeviceChoice(input=None, output=None, rate_hz=rate_hz, block_samples=BLOCK, **choice),
+        plan_for=lambda resolved: StreamPlan(rate_hz=rate_hz, delay_samples=delay, start_ramp_samples=0),
         input_file=song,
         effect_table=table,
         chains=chains or Chains(),
     )
     with Engine(settings) as engine:
         engine.start()
-        until(lambda: is_wet(engine))
-        time.sleep(0.3)
+        if settles:
+            until(lambda: is_wet(engine))
+            time.sleep(0.3)
         yield engine
 
 
@@ -169,22 +171,34 @@ def test_values_and_bypass_are_heard_and_kept(song):
 
 
 def test_a_latency_for_which_there_is_no_room_is_refused_and_the_chains_go_back(song):
-    """MP3 holds 3481 samples: five of them in each chain leave no slot."""
-    with playing(song) as engine:
+    """MP3 holds 3481 samples, seven hops: the stems would be older than the oldest that are kept."""
+    delay = (Geometry.for_separator(HOP).n_slots - 8) * HOP
+    with playing(song, delay=delay) as engine:
+        assert delay < engine.block.delay_room < delay + 7 * HOP
         good = chains_with(BUILT_IN, drums="gain")
         engine.set_chains(good)
         settled(engine)
-        names = " ".join(["mp3_compressor", *(f"mp3_compressor-{n}" for n in range(2, 9))])
-        room = int(engine.block.geometry.n_slots * HOP)
-        if room > 8 * 3_481 + DELAY:  # with the largest chain there is: nothing to refuse
-            delay = engine.plan.delay_samples
-            engine.set_chains(edited(BUILT_IN, good, bass=names))
-            settled(engine, 60.0)
-            assert engine.plan.delay_samples == delay + -(-8 * 3_481 // HOP) * HOP
-        else:
-            engine.set_chains(edited(BUILT_IN, good, bass=names))
-            until(lambda: any(e.kind == "chain-refused" for e in engine.events))
-            assert engine.chains == good
+        engine.set_chains(edited(BUILT_IN, good, bass="mp3_compressor"))
+        until(lambda: any(e.kind == "chain-refused" for e in engine.events))
+        assert engine.chains == good
+        settled(engine)
+        assert engine.plan.delay_samples == delay
+        assert [e.kind for e in engine.events].count("chain-refused") == 1
+
+
+def test_at_another_rate_too_the_chains_are_heard_from_the_first_sample(song, tmp_path):
+    line = "gain reverb delay chorus phaser compressor limiter ladder_filter"
+    chains = neutral(BUILT_IN, chains_with(BUILT_IN, drums=line, bass=line, other=line, vocals=line))
+    for stem, chain in chains:
+        chains = chains.with_insert(stem, with_value(BUILT_IN, chain[0], "gain_db", -60.0))
+    with playing(song, chains=chains, delay=2 * DELAY, rate_hz=48_000, settles=False) as engine:
+        take = Take(engine, tmp_path)
+        time.sleep(1.0)
+        take.stop()
+        dry = engine.counters()["dry_samples"]
+    assert take.first < 24_000
+    assert take.first + take.mix.shape[1] > dry + 24_000
+    assert np.abs(take.mix[:, max(0, dry - take.first) :]).max() < 0.25 * 10 ** (-60 / 20) * 2
 
 
 def test_chains_need_a_stream(song):

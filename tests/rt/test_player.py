@@ -1,12 +1,12 @@
 """The player against a capture ring that the test empties as the callback would."""
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from fake_device import LockStep, music
+from processes import until
 
 from stemrack.rt.atomics import load, store
 from stemrack.rt.block import CAPTURE_READ, CAPTURE_WRITE, INPUT_FROM_FEED, RATE_HZ, Geometry, make_block
@@ -22,13 +22,6 @@ def block():
     made = make_block(Geometry(hop=64, capture_samples=RING_SAMPLES))
     made.words[RATE_HZ] = 44_100
     return made
-
-
-def until(done, timeout_s=20.0):
-    stop = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < stop, "waited too long"
-        time.sleep(0.005)
 
 
 def draw(block, n):

@@ -4,16 +4,18 @@ import pickle
 
 import numpy as np
 import pytest
+from effect_rig import Fake
 
 from stemrack.models.stems import N_STEMS, STEMS
+from stemrack.rt import chain_builder
 from stemrack.rt.app_effects import effects_of
-from stemrack.rt.chains import Chains, insert_of
+from stemrack.rt.chains import Chains, insert_number, insert_of
 from stemrack.rt.config import Config
 from stemrack.rt.effect_builtin import BUILT_IN, with_impulses
-from stemrack.rt.effect_table import Effect, EffectTable
+from stemrack.rt.effect_table import Effect, EffectParameter, EffectTable
 from stemrack.rt.errors import EffectError
 from stemrack.rt.params import Fader
-from stemrack.rt.preset_sound import PresetSound, StemSound, insert_number, sound_of
+from stemrack.rt.preset_sound import PresetSound, StemSound, sound_of
 from stemrack.rt.presets import Preset, shipped_presets
 
 TABLE = with_impulses(BUILT_IN, ())
@@ -152,6 +154,16 @@ def test_a_filter_above_half_the_rate_is_refused():
     with pytest.raises(EffectError, match=said):
         StemSound(what, rate_hz=11_025, n_channels=1)
     StemSound(what, rate_hz=16_000, n_channels=1)
+
+
+def test_a_plugin_knows_itself_what_it_does_above_half_the_rate(monkeypatch):
+    monkeypatch.setattr(chain_builder, "Processor", Fake)
+    cutoff = EffectParameter(name="cutoff_hz", doc="Cutoff", lowest=20.0, highest=20_000.0, default=20_000.0)
+    plugin = Effect(key="Filter", title="Filter", doc="", plugin="filter.vst3", parameters=(cutoff,))
+    table = EffectTable([plugin])
+    stems = stems_of(1_000)
+    out = through(sound(table=table, drums=[insert_of(table, {"effect": "Filter"})]), stems, 11_025)
+    np.testing.assert_array_equal(out, stems)
 
 
 def test_what_is_reset_is_told_and_what_is_given_up_ends_the_file():

@@ -14,7 +14,15 @@ from stemrack.rt.chains import Chains, chain_of, line_of, with_value
 from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.errors import ConfigError
 from stemrack.rt.params import Fader
-from stemrack.rt.presets import Preset, load_preset, parse_preset, preset_text, presets_in, shipped_presets
+from stemrack.rt.presets import (
+    Preset,
+    load_preset,
+    parse_preset,
+    presets_in,
+    shipped_presets,
+    toml_text,
+    toml_values,
+)
 
 HEAD = 'format = "stemrack preset 1"\n'
 SHIPPED = shipped_presets(BUILT_IN)
@@ -98,8 +106,8 @@ def test_silence(level):
         ("[mixer.bass]\npan = 'left'", "p.toml: [mixer.bass]: pan = 'left': must be a number"),
         ("[mixer.bass]\nmute = 1", "p.toml: [mixer.bass]: mute = 1: must be true or false"),
         ("[[chain.kazoo]]", "p.toml: [chain]: there is no key 'kazoo': it knows drums, bass, other, vocals"),
-        ("[chain.bass]", "p.toml: [[chain.bass]]: must be tables, each [[chain.bass]]"),
-        ("[chain]\nbass = [3]", "p.toml: [[chain.bass]]: must be tables, each [[chain.bass]]"),
+        ("[chain.bass]", "p.toml: [[chain.bass]]: must be a list of inserts"),
+        ("[chain]\nbass = [3]", "p.toml: [[chain.bass]]: must be a list of inserts"),
         ("[[chain.bass]]", "p.toml: [[chain.bass]] 1: an insert needs effect = '...'"),
         (
             '[[chain.bass]]\neffect = "invert"\n[[chain.bass]]\neffect = "kazoo"',
@@ -123,6 +131,42 @@ def test_mistakes_are_said_with_their_place(text, said):
     with pytest.raises(ConfigError) as caught:
         parsed(text)
     assert str(caught.value).startswith(said)
+
+
+DIGITS, HEX_DIGITS = "1" + 4400 * "0", "0x" + 4400 * "f"
+"""Integers beyond what Python turns from text, or to text."""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[mixer]\nmaster_db = 1{400 * '0'}", "master_db: an integer has more than 64 bits"),
+        (f"[mixer.bass]\npan = -1{400 * '0'}", "pan: an integer has more than 64 bits"),
+        (f"[mixer]\nmaster_db = {-(1 << 63) - 1}", "master_db: an integer has more than 64 bits"),
+        (f"[mixer]\nmaster_db = {1 << 63}", "master_db: an integer has more than 64 bits"),
+        (f"[mixer]\nmaster_db = {DIGITS}", "an integer has more than 64 bits"),
+        (f"title = {HEX_DIGITS}", "title: an integer has more than 64 bits"),
+        (f"doc = [[{HEX_DIGITS}]]", "doc: an integer has more than 64 bits"),
+        (
+            f'[[chain.bass]]\neffect = "reverb"\nroom_size = {HEX_DIGITS}',
+            "room_size: an integer has more than 64 bits",
+        ),
+        (f"doc = {100 * '['}{100 * ']'}", "tables or lists are nested too deep"),
+        (f"doc = {5000 * '['}{5000 * ']'}", "tables or lists are nested too deep"),
+        (f"doc{5000 * '.a'} = 1", "tables or lists are nested too deep"),
+    ],
+)
+def test_what_toml_need_not_hold_is_refused(text, said):
+    with pytest.raises(ConfigError) as caught:
+        parsed(text)
+    assert str(caught.value).startswith(f"p.toml: is not TOML: {said}")
+
+
+def test_the_largest_integers_are_read():
+    for number in (1 << 63) - 1, -(1 << 63):
+        with pytest.raises(ConfigError, match=f"title = {number}: must be text"):
+            parsed(f"title = {number}")
+    assert parsed(f"[mixer]\nmaster_db = {-(1 << 63)}").master_db == -math.inf
 
 
 @pytest.mark.parametrize("head", ["", "format = 1", 'format = "stemrack preset 2"'])
@@ -164,6 +208,21 @@ def chains(draw):
     return chains
 
 
+def written(preset):
+    """Return the TOML of a preset, all of whose values are said."""
+    parts = [toml_text({"format": "stemrack preset 1", "title": preset.title, "doc": preset.doc})]
+    if preset.master_db is not None:
+        parts.append("[mixer]\n" + toml_text({"master_db": preset.master_db}))
+    parts += [f"[mixer.{stem}]\n" + _fader_text(fader) for stem, fader in preset.faders.items()]
+    for stem, chain in preset.chains:
+        parts += [f"[[chain.{stem}]]\n" + toml_text(insert.as_dict()) for insert in chain]
+    return "".join(parts)
+
+
+def _fader_text(fader):
+    return toml_text({name: getattr(fader, name) for name in ("gain_db", "mute", "solo", "pan")})
+
+
 @given(
     title=TEXTS,
     doc=TEXTS,
@@ -173,15 +232,20 @@ def chains(draw):
 )
 def test_what_is_written_is_read(title, doc, faders, master_db, chains):
     preset = Preset(name="p", title=title, doc=doc, faders=faders, master_db=master_db, chains=chains)
-    assert parse_preset(preset_text(preset), "p", "p.toml", EFFECTS) == preset
+    assert parse_preset(written(preset), "p", "p.toml", EFFECTS) == preset
 
 
 def test_the_state_of_a_plugin_and_odd_names_survive():
     (insert,) = chain_of(EFFECTS, "reverb")
     preset = Preset(name="p", title="P", chains=Chains(bass=(replace(insert, state="AAECAw=="),)))
-    assert parse_preset(preset_text(preset), "p", "p.toml", EFFECTS) == preset
+    assert parse_preset(written(preset), "p", "p.toml", EFFECTS) == preset
     odd = replace(insert, values={"a b": 1.0})
-    assert '"a b" = 1.0' in preset_text(Preset(name="p", title="P", chains=Chains(bass=(odd,))))
+    assert '"a b" = 1.0' in written(Preset(name="p", title="P", chains=Chains(bass=(odd,))))
+
+
+@given(st.dictionaries(TEXTS, st.one_of(TEXTS, st.booleans(), st.floats(allow_nan=False))))
+def test_any_plain_values_are_written_and_read(values):
+    assert toml_values(toml_text(values)) == values
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -221,7 +285,7 @@ def test_a_useful_set_is_shipped():
         assert preset.title
         assert preset.doc.endswith(".")
         assert preset.master_db is None
-        assert parse_preset(preset_text(preset), preset.name, "again", BUILT_IN) == preset
+        assert parse_preset(written(preset), preset.name, "again", BUILT_IN) == preset
 
 
 def test_karaoke_turns_the_voice_down_and_dips_where_it_leaks():

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from processes import until
 
 from stemrack.rt import recording
 from stemrack.rt.atomics import load, store
@@ -17,13 +18,6 @@ from stemrack.rt.files import AudioSource
 from stemrack.rt.recording import Recorder, RecordSettings
 from stemrack.rt.ring import write_ring
 from stemrack.rt.stream import StreamPlan, begin_stream
-
-
-def until(done, timeout_s=20.0):
-    stop = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < stop, "waited too long"
-        time.sleep(0.005)
 
 
 @pytest.fixture

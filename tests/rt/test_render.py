@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -202,6 +203,32 @@ def test_a_plugin_that_crashes_costs_its_file_and_has_a_name(tmp_path, capsys, j
     whole = [f"live-own/short/{stem}.wav" for stem in stems] if kind == "Crasher" else []
     assert files(tmp_path / "out") == whole
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def bystander():
+    """A child of this process that has nothing to do with the rendering."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600.0,))
+    child.start()
+    yield child
+    child.kill()
+    child.join()
+
+
+def test_a_crash_ends_no_process_that_the_job_did_not_start(tmp_path, capsys, bystander):
+    options = options_for(song(tmp_path / "a.wav", peak=0.95), song(tmp_path / "b.wav"), jobs=2)
+    assert render(replace(options, out=tmp_path / "out"), Deadly) == 1
+    assert "its process was killed, twice" in capsys.readouterr().err
+    assert multiprocessing.active_children() == [bystander]
+
+
+def test_a_hang_ends_no_process_that_the_job_did_not_start(tmp_path, capsys, monkeypatch, bystander):
+    monkeypatch.setattr("stemrack.rt.render.HANG_LIMIT_S", 1.5)
+    settings = with_plugin(hostile_plugins()["LoadHang"])
+    path = song(tmp_path / "a.wav")
+    assert render(options_for(path, out=tmp_path / "out", settings=settings), FakeSeparator) == 1
+    assert "did not come back for 1.5 s, twice" in capsys.readouterr().err
+    assert multiprocessing.active_children() == [bystander]
 
 
 def test_a_plugin_that_hangs_costs_its_file_and_has_a_name(tmp_path, capsys, monkeypatch):

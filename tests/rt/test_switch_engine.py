@@ -20,7 +20,7 @@ from stemrack.models.stems import STEMS
 from stemrack.rt import switch
 from stemrack.rt.audio import DeviceChoice
 from stemrack.rt.block import DELAY_FADE_SAMPLES
-from stemrack.rt.chains import Chains
+from stemrack.rt.chains import Chains, with_value
 from stemrack.rt.control_log import read_control_log
 from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.engine import Engine, EngineSettings
@@ -150,6 +150,33 @@ def test_up_and_down_are_heard_as_cross_fades_and_nothing_else(song, tmp_path, c
         replay(song, log, share_separator.live(), tmp_path / "again.wav")
 
 
+def test_chains_that_are_edited_meanwhile_go_on_in_the_new_profile(song, tmp_path, monkeypatch):
+    """The next worker began with those of before."""
+    monkeypatch.setattr(switch, "WARM_S", 1.5)
+    quiet = chains_with(BUILT_IN, **dict.fromkeys(STEMS, "gain"))
+    for stem, (gain,) in quiet:
+        quiet = quiet.with_insert(stem, with_value(BUILT_IN, gain, "gain_db", -60.0))
+    with playing(song) as engine:
+        change = threading.Thread(target=engine.change_profile, args=("club", settings_for("club")))
+        change.start()
+        until(lambda: (standby := engine._supervisor.standby) and standby.state == "ready")
+        engine.set_chains(quiet)
+        until(lambda: engine.effects.is_settled)
+        engine.start_recording(RecordSettings(folder=tmp_path, container="wav", subtype="float32"))
+        edited = engine.record_position + delay_of("club")
+        assert kinds(engine) == ["profile-changing"]
+        change.join()
+        changed = engine.control_log.profiles[0].begin
+        time.sleep(0.3)
+        report = engine.stop_recording()
+        n_edits = len(engine.control_log.chain_edits)
+    assert kinds(engine) == ["profile-changing", "profile-changed"]
+    heard = soundfile.read(report.paths[0], dtype="float32")[0].T[:, edited - report.first_position :]
+    assert edited < changed < edited + heard.shape[1]
+    assert np.abs(heard).max() <= 1.01 * 10 ** (-60 / 20) * np.abs(music(SONG_SAMPLES)).max()
+    assert n_edits == 1
+
+
 def test_a_worker_that_dies_later_comes_back_with_the_new_profile(song):
     with playing(song, waits=False) as engine:
         engine.change_profile("club", settings_for("club"))
@@ -198,6 +225,21 @@ def test_what_does_not_work_is_told_and_the_present_profile_plays_on(song, monke
         monkeypatch.setattr(switch, "WARM_S", 0.3)
         engine.change_profile("club", settings_for("club"))  # nothing is left in the way of the next one
         assert engine.counters()["late_hops"] == 0
+
+
+def test_one_that_cannot_keep_up_is_refused(song):
+    with playing(song, waits=False) as engine:
+        with pytest.raises(EngineStateError, match="cannot keep up with the sound"):
+            engine.change_profile("club", settings_for("club", share_separator.too_slow))
+        assert kinds(engine) == ["profile-changing", "profile-refused"]
+
+
+def test_one_that_is_held_up_once_listens_again(song, monkeypatch):
+    monkeypatch.setattr(switch, "WARM_S", 1.0)
+    with playing(song, waits=False) as engine:
+        engine.change_profile("club", settings_for("club", share_separator.held_up_once))
+        assert engine.counters()["skipped_hops"] > 0
+        assert kinds(engine) == ["profile-changing", "profile-changed"]
 
 
 def test_one_change_at_a_time(song):

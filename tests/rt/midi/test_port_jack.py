@@ -59,7 +59,7 @@ class Rig:
             set_mixer=lambda m: None,
             change=lambda *a: None,
             chains=lambda: NOTHING,
-            set_chains=lambda chains: None,
+            set_chains=lambda chains, seen: None,
         )
         self.commands = Commands(TABLE, self.board, MixerState(), actions, {})
         self.mapper = Mapper(TABLE, bindings)
