@@ -86,7 +86,8 @@ class ChainBuilder:
         latency = max(run.latency_samples for run in runs)
         self._wanted(latency)
         if built and waits and not self._wait_for_room(latency):
-            self._let_go(list(built.values()))
+            for chain in built.values():
+                self._let_go(chain)
             return False
         self._chains, self._runs = chains, runs
         self._rack.orders.append(self._order(revision, moves, built, hears=waits))
@@ -104,16 +105,12 @@ class ChainBuilder:
     def bury(self) -> None:
         """Let go of chains that are heard no more."""
         while self._rack.discarded:
-            self._let_go([self._rack.discarded.popleft()])
+            self._let_go(self._rack.discarded.popleft())
 
-    def _let_go(self, chains: list[ChainRun]) -> None:
-        """Have inserts end one by one, by name: a plugin may hang or crash in that too."""
-        while chains:
-            stem, inserts = STEMS[chains[-1].stem], list(chains.pop().inserts)
-            while inserts:
-                self._loading(stem, inserts[0].insert.name)
-                del inserts[0]
-            self._loading("", "")
+    def _let_go(self, chain: ChainRun) -> None:
+        for place in chain.ending():
+            self._loading(STEMS[chain.stem], chain.inserts[place].insert.name)
+        self._loading("", "")
 
     def _moves(self, stem: int, before: Chain, after: Chain) -> Iterator[Callable[[], None]]:
         """Give what brings inserts to other values; one that refuses a value is to be bypassed."""

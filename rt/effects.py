@@ -47,6 +47,12 @@ class ChainRun:
             enter(self.stem, -1)
         return x
 
+    def ending(self) -> Iterator[int]:
+        """Give the place of each insert before it ends, the last first: a plugin may hang or crash then."""
+        while self.inserts:
+            yield len(self.inserts) - 1
+            self.inserts = self.inserts[:-1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:

@@ -185,9 +185,8 @@ class StemSound:
         rack, self._rack = self._rack, None
         assert rack is not None
         for chain in rack.chains:
-            while chain.inserts:
-                self._on_insert(insert_number(chain.stem, len(chain.inserts) - 1))
-                chain.inserts = chain.inserts[:-1]
+            for place in chain.ending():
+                self._on_insert(insert_number(chain.stem, place))
         self._on_insert(0)
 
 

@@ -303,7 +303,7 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int,
         block.say(2 * which, "{} {}: {}".format(CHOSEN, *choose_runner(settings.runner)))
     separator = settings.load()
     warm_up(separator)
-    rate_hz = _rate_hz(block) if settings.effects.chains else int(w[RATE_HZ]) or MODEL_RATE_HZ
+    rate_hz = _rate_hz(block, waits=bool(settings.effects.chains))
     effects = WorkerEffects(block, which, int(w[HOP]), rate_hz, settings.effects, pipe)
     loop = HopLoop(block, separator, which, effects)
     gc.collect()
@@ -324,9 +324,9 @@ def _prepare(block: Block, settings: WorkerSettings, semaphore: Any, which: int,
     store(w, at + WORKER_PHASE, IDLE)
 
 
-def _rate_hz(block: Block) -> int:
-    """Return the rate of the stream to come: the node asks the devices for it meanwhile."""
-    stop = time.monotonic() + RATE_LIMIT_S
+def _rate_hz(block: Block, *, waits: bool) -> int:
+    """Return the rate of the stream to come; waits: until the node, which asks the devices, knows it."""
+    stop = time.monotonic() + (RATE_LIMIT_S if waits else 0.0)
     while (
         load(block.words, RATE_HZ) == 0 and time.monotonic() < stop and not node_is_gone(block, SHUTDOWN_ALL)
     ):

@@ -1,5 +1,6 @@
 """Chains built beside the sound: what is made anew, what is moved, what is waited for, what is refused."""
 
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from stemrack.rt.chains import Chains
 from stemrack.rt.effect_builtin import BUILT_IN
 from stemrack.rt.effect_table import EffectTable
 from stemrack.rt.errors import EffectError
-from stemrack.rt.inserts import SLOW_SHARE
+from stemrack.rt.inserts import SLOW_SHARE, InsertRun
 
 HOLDS = holding(0, 220, 1700)
 RUNAWAY = 2000
@@ -317,16 +318,43 @@ def test_a_value_that_a_plugin_will_not_take_is_told_and_the_others_are_moved(ma
 
 
 def test_what_is_let_go_has_a_name_until_it_is_gone(made):
-    rack, builder = rack_and_builder(HOLDS, loading=lambda *what: loading.append(what))
-    loading = []
+    rack, builder = rack_and_builder(HOLDS, loading=lambda *what: loading.append(what) or gone())
+    loading, kept, left = [], [], []
+
+    def gone():
+        left.append(sum(run() is not None for run in kept))
+
     builder.change(2, Chains(vocals=(insert(0), replace(insert(0), name="hold0-2"))))
     pushed(rack, stems_of(1))
     builder.change(3, Chains())
     pushed(rack, stems_of(1))
+    (discarded,) = (chain for chain in rack.discarded if chain.inserts)
+    kept += [weakref.ref(run) for run in discarded.inserts]
     loading.clear()
+    left.clear()
     builder.bury()
-    assert loading[-3:] == [("vocals", "hold0"), ("vocals", "hold0-2"), ("", "")]
+    assert loading[-3:] == [("vocals", "hold0-2"), ("vocals", "hold0"), ("", "")]
+    assert left[-3:] == [2, 1, 0]
     assert not rack.discarded
+
+
+def test_so_has_what_was_never_heard(made, monkeypatch):
+    runs, left = [], []
+
+    def make(*given, **named):
+        run = InsertRun(*given, **named)
+        runs.append(weakref.ref(run))
+        return run
+
+    monkeypatch.setattr(chain_builder, "InsertRun", make)
+    _, builder = rack_and_builder(
+        HOLDS,
+        allowed=lambda: 0,
+        is_outdated=lambda: True,
+        loading=lambda *what: left.append((what[1], sum(run() is not None for run in runs))),
+    )
+    assert not builder.change(2, Chains(drums=(insert(), replace(insert(), name="hold220-2"))))
+    assert left[-3:] == [("hold220-2", 2), ("hold220", 1), ("", 0)]
 
 
 def test_one_slow_call_of_a_few_is_no_reason(made, monkeypatch):
